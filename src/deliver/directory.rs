@@ -1,0 +1,203 @@
+//! The directory of the secret files: in memory, ours, and locked while it is used.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, FlockArg, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC};
+use nix::unistd::UnlinkatFlags;
+
+use super::files;
+use crate::cli::Options;
+use crate::plan::Plan;
+use crate::reference::is_component;
+use crate::report::{Code, Problem, printable};
+use crate::user::Account;
+
+/// A directory that secrets may be written to, pinned by its descriptor.
+pub struct Directory {
+    /// Its path, for the program.
+    pub path: PathBuf,
+    /// Others can write to it, say.
+    pub warning: Option<Problem>,
+    descriptor: OwnedFd,
+}
+
+/// Where secrets go when nothing else is said.
+const DEFAULT: &str = "/run/secret-init";
+/// A tmpfs in every Docker container, for every user.
+const SHARED_MEMORY: &str = "/dev/shm";
+/// Which of our names are in the directory, one a line: what a later start may sweep.
+const MANIFEST: &str = ".secret-init.files";
+
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+impl Directory {
+    /// Opens the directory that the options name, or a default one, and makes it when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73 that says how to mount one.
+    pub fn open(options: &Options, account: Option<&Account>, in_kubernetes: bool) -> Result<Self, Problem> {
+        // Another user than ours must be able to go through, but not to list.
+        let mode = if account.is_some_and(|account| !account.is_current()) { 0o711 } else { 0o700 };
+        if let Some(path) = &options.directory {
+            return Self::open_at(path, mode, options.allow_disk, OFlag::empty()).map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
+        }
+        let default = Path::new(DEFAULT);
+        let why_not = match Self::open_default(default, mode) {
+            Ok(directory) => return Ok(directory),
+            Err(problem) => problem,
+        };
+        if in_kubernetes {
+            // The whole pod shares /dev/shm.
+            return Err(why_not.hint(how_to_mount(default, true)));
+        }
+        Self::open_default(&own_in_shared_memory(), mode).map_err(|problem| {
+            let cause = format!("{}; nor in {SHARED_MEMORY}: {}", why_not.cause, problem.cause);
+            Problem::new(Code::CannotWrite, cause).about(DEFAULT).hint(how_to_mount(default, false))
+        })
+    }
+
+    /// A default directory is made only in memory, and no other user's is taken.
+    fn open_default(path: &Path, mode: u32) -> Result<Self, Problem> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let is_there = nix::sys::stat::lstat(path).is_ok();
+        if !is_there && !nix::sys::statfs::statfs(parent).is_ok_and(|statfs| is_memory(statfs.filesystem_type())) {
+            return Err(about(path, format!("{} is not in memory", parent.display())));
+        }
+        let directory = Self::open_at(path, mode, false, OFlag::O_NOFOLLOW)?;
+        let status = directory.status()?;
+        if parent == Path::new(SHARED_MEMORY) && (status.st_uid != nix::unistd::geteuid().as_raw() || status.st_mode & 0o022 != 0) {
+            return Err(about(path, "is another user's, or others can write to it"));
+        }
+        Ok(directory)
+    }
+
+    fn open_at(path: &Path, mode: u32, allow_disk: bool, extra: OFlag) -> Result<Self, Problem> {
+        let is_new = match nix::unistd::mkdir(path, Mode::from_bits_truncate(mode)) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
+            Err(errno) => return Err(about(path, format!("cannot be made: {}", errno.desc().to_lowercase()))),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | extra;
+        let descriptor = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
+        let mut directory = Self { path: path.to_owned(), warning: None, descriptor };
+        directory.check(mode, is_new, allow_disk)?;
+        Ok(directory)
+    }
+
+    fn check(&mut self, mode: u32, is_new: bool, allow_disk: bool) -> Result<(), Problem> {
+        let filesystem = nix::sys::statfs::fstatfs(&self.descriptor).map_or(FsType(0), |statfs| statfs.filesystem_type());
+        if !is_memory(filesystem) && !allow_disk {
+            return Err(about(&self.path, "is not in memory (tmpfs or ramfs)"));
+        }
+        if let Err(errno) = nix::unistd::faccessat(&self.descriptor, ".", nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+            return Err(about(&self.path, format!("cannot be written: {}", errno.desc().to_lowercase())));
+        }
+        let mut status = self.status()?;
+        // What we made gets its mode whatever the umask, and so does our own mount point, which Docker makes with 1777.
+        let is_ours = status.st_uid == nix::unistd::geteuid().as_raw() && (is_new || self.path == Path::new(DEFAULT));
+        if is_ours && status.st_mode & 0o7777 != mode && nix::sys::stat::fchmod(&self.descriptor, Mode::from_bits_truncate(mode)).is_ok() {
+            status = self.status()?;
+        }
+        if status.st_mode & 0o022 != 0 {
+            let cause = format!("others can write to it (owner {}, mode {:04o})", status.st_uid, status.st_mode & 0o7777);
+            self.warning = Some(about(&self.path, cause));
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<FileStat, Problem> {
+        nix::sys::stat::fstat(&self.descriptor).map_err(|errno| about(&self.path, errno.desc().to_lowercase()))
+    }
+
+    /// Takes the lock, and when nobody else has it removes what an earlier start left: temporary files, and files that this plan does not have.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73 when the list of our names cannot be written.
+    pub fn sweep(&self, plan: &Plan) -> Result<(), Problem> {
+        if self.flock(FlockArg::LockExclusiveNonblock) {
+            for name in self.names().iter().filter(|name| files::is_temporary(name)) {
+                self.remove(name);
+            }
+            let planned: Vec<&str> = plan.files().collect();
+            for name in self.manifest().iter().filter(|name| !planned.contains(&name.as_str())) {
+                self.remove(name);
+            }
+            let manifest: Vec<u8> = planned.iter().flat_map(|name| [name.as_bytes(), b"\n"].concat()).collect();
+            files::replace(self, MANIFEST, &manifest, 0o400, None).map_err(|problem| problem.about(printable(self.path.as_os_str().as_encoded_bytes())))?;
+        }
+        self.flock(FlockArg::LockShared);
+        Ok(())
+    }
+
+    #[allow(deprecated, reason = "nix's Flock would tie the lock to a value, and ours belongs to the descriptor that goes to another process")]
+    fn flock(&self, how: FlockArg) -> bool {
+        nix::fcntl::flock(self.descriptor.as_raw_fd(), how).is_ok()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let Ok(mut listing) = nix::dir::Dir::openat(&self.descriptor, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) else {
+            return Vec::new();
+        };
+        listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned)).collect()
+    }
+
+    fn manifest(&self) -> Vec<String> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let Ok(file) = nix::fcntl::openat(&self.descriptor, MANIFEST, flags, Mode::empty()) else { return Vec::new() };
+        let mut text = String::new();
+        let is_read = std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::from(file), 1 << 20), &mut text).is_ok();
+        text.lines().filter(|name| is_read && is_component(name.as_bytes())).map(str::to_owned).collect()
+    }
+
+    /// Removes a regular file. That it is gone already, or cannot be removed, harms nobody.
+    fn remove(&self, name: &str) {
+        let is_file = nix::sys::stat::fstatat(&self.descriptor, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
+        if is_file {
+            let _ = nix::unistd::unlinkat(&self.descriptor, name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+
+    /// The descriptor, whose lock lives as long as a copy of it is open.
+    #[must_use]
+    pub fn into_lock(self) -> OwnedFd {
+        self.descriptor
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn about(path: &Path, cause: impl Into<String>) -> Problem {
+    Problem::new(Code::CannotWrite, cause).about(printable(path.as_os_str().as_encoded_bytes()))
+}
+
+fn is_memory(filesystem: FsType) -> bool {
+    filesystem == TMPFS_MAGIC || filesystem == FsType(RAMFS_MAGIC)
+}
+
+/// A name that no other container has, even when several share `/dev/shm` (`--ipc=host`): the mount namespace's number is the container's own.
+fn own_in_shared_memory() -> PathBuf {
+    let namespace = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    Path::new(SHARED_MEMORY).join(format!("secret-init-{}-{number}", nix::unistd::geteuid()))
+}
+
+fn how_to_mount(path: &Path, in_kubernetes: bool) -> String {
+    let path = printable(path.as_os_str().as_encoded_bytes());
+    if in_kubernetes {
+        format!("add to the pod volumes: [{{name: secrets, emptyDir: {{medium: Memory}}}}], and to the container volumeMounts: [{{name: secrets, mountPath: {path}}}]")
+    } else {
+        let user = nix::unistd::geteuid();
+        format!("mount a tmpfs: docker run --tmpfs {path}:mode=0700,uid={user}, or in Compose tmpfs: [\"{path}:mode=0700,uid={user}\"]; or accept a disk with --allow-disk")
+    }
+}

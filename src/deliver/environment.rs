@@ -1,0 +1,59 @@
+//! The program's environment.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::directory::Directory;
+use crate::plan::{Plan, Target};
+use crate::report::{Code, Problem, printable};
+use crate::resolve::Secrets;
+use crate::user::Account;
+
+/// What came in, less what was taken, plus what was made. No name is in it twice.
+pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account: Option<&Account>) -> Vec<CString> {
+    let mut set: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
+        match (&delivery.target, secret, directory) {
+            (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
+            (Target::File { name, variable, .. }, Some(_), Some(directory)) => set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec())),
+            _ => {}
+        }
+    }
+    if let Some(directory) = directory {
+        set.push((b"SECRET_INIT_DIR".to_vec(), directory.path.as_os_str().as_bytes().to_vec()));
+    }
+    set.extend(account.into_iter().flat_map(Account::variables));
+    let is_set = |entry: &[u8]| set.iter().any(|(name, _)| entry.strip_prefix(name.as_slice()).is_some_and(|rest| rest.starts_with(b"=")));
+    let passed = plan.passed.iter().filter(|entry| !is_set(entry)).cloned();
+    let made = set.iter().map(|(name, value)| [name.as_slice(), b"=", value].concat());
+    // What came from the kernel has no NUL inside, nor has a value that `resolve` let through.
+    passed.chain(made).map(|entry| CString::new(entry).unwrap_or_default()).collect()
+}
+
+/// What the kernel takes at `execve` is bounded by a quarter of the stack limit, at least 128 KiB and at most 6 MiB (fs/exec.c): arguments, environment,
+/// and a pointer for each.
+pub fn check_size(plan: &Plan, secrets: &Secrets, environment: &[CString], program: &[OsString]) -> Result<(), Problem> {
+    const LEAST: u64 = 128 << 10;
+    const MOST: u64 = 6 << 20;
+    let stack = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
+    let limit = (stack / 4).clamp(LEAST, MOST);
+    let lengths = environment.iter().map(|text| text.count_bytes()).chain(program.iter().map(|text| text.len()));
+    let strings: usize = lengths.map(|length| length + 1 + size_of::<usize>()).sum();
+    // The kernel puts the program's path on the stack too, and keeps a page to spare.
+    let total = u64::try_from(strings + 2 * 4096).unwrap_or(u64::MAX);
+    if total <= limit {
+        return Ok(());
+    }
+    let cause = format!("environment and arguments have {total} bytes, and the kernel takes {limit}");
+    let problem = Problem::new(Code::Data, cause);
+    let variables = plan.deliveries.iter().zip(secrets).filter(|(delivery, _)| matches!(delivery.target, Target::Variable(_)));
+    match variables.max_by_key(|(_, secret)| secret.as_ref().map_or(0, crate::secret::Secret::len)) {
+        Some((largest, secret)) => {
+            let length = secret.as_ref().map_or(0, crate::secret::Secret::len);
+            Err(problem.about(&largest.name).hint(format!("{} is the largest with {length} bytes: deliver it as a file", printable(largest.name.as_bytes()))))
+        }
+        None => Err(problem.hint("raise the stack limit (ulimit -s), or pass less")),
+    }
+}

@@ -1,0 +1,115 @@
+//! The environment that we were given, as a value: the container's variables, and those of `--env-file`.
+
+use std::path::Path;
+
+use crate::report::{Code, Failure, Problem, printable};
+use crate::store;
+use crate::sys;
+
+/// The variables, in their order.
+#[derive(Default)]
+pub struct Environment {
+    /// Each name once.
+    pub variables: Vec<Variable>,
+    /// Entries without `=` or without a name, which the kernel allows: nobody's business, so they are passed on.
+    pub irregular: Vec<Vec<u8>>,
+    /// Names that came more than once. The first is kept, as `getenv` has it; a shell would have taken the last.
+    pub repeated: Vec<Vec<u8>>,
+    /// Names to which a file gave another value than the container's, which won.
+    pub overridden: Vec<Vec<u8>>,
+}
+
+/// One variable. Its value may be a secret.
+pub struct Variable {
+    /// The name, not empty and without `=`.
+    pub name: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Environment {
+    /// What the kernel gave to this process, and what stands in the files. A variable of the container wins over one of a file, a later file over
+    /// an earlier one; an empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// A problem for each file that cannot be read.
+    pub fn load(files: &[impl AsRef<Path>]) -> Result<Self, Failure> {
+        let mut environment = Self::from_entries(sys::environ::entries(b""));
+        let inherited = environment.variables.len();
+        let mut problems = Vec::new();
+        for file in files {
+            match environment.add_file(file.as_ref(), inherited) {
+                Ok(()) => {}
+                Err(problem) => problems.push(problem.about(printable(file.as_ref().as_os_str().as_encoded_bytes())).about("--env-file")),
+            }
+        }
+        if problems.is_empty() { Ok(environment) } else { Err(Failure { problems, summary: "the environment is not complete; nothing was started".into() }) }
+    }
+
+    /// Adds the variables of a file; the first `inherited` ones are the container's.
+    fn add_file(&mut self, file: &Path, inherited: usize) -> Result<(), Problem> {
+        let (text, _) = store::read_file(file).map_err(|failure| {
+            let code = failure.code();
+            Problem { code, subject: Vec::new(), cause: failure.cause, hint: failure.hint }
+        })?;
+        let lines = store::parse_dotenv(&text).map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
+        for store::Line { name, value } in lines {
+            let name = name.into_bytes();
+            let value = value.expose().to_vec();
+            match self.variables.iter().position(|variable| variable.name == name) {
+                Some(at) if at < inherited && !self.variables[at].value.is_empty() => {
+                    if self.variables[at].value != value {
+                        self.overridden.push(name);
+                    }
+                }
+                Some(at) => self.variables[at].value = value,
+                None => self.variables.push(Variable { name, value }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads entries of the form `NAME=VALUE`.
+    #[must_use]
+    pub fn from_entries(entries: Vec<Vec<u8>>) -> Self {
+        let mut environment = Self::default();
+        for entry in entries {
+            match entry.iter().position(|&byte| byte == b'=') {
+                None | Some(0) => environment.irregular.push(entry),
+                Some(at) if environment.value(&entry[..at]).is_some() => environment.repeated.push(entry[..at].to_vec()),
+                Some(at) => environment.variables.push(Variable { name: entry[..at].to_vec(), value: entry[at + 1..].to_vec() }),
+            }
+        }
+        environment
+    }
+
+    /// The value of a variable.
+    #[must_use]
+    pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        self.variables.iter().find(|variable| variable.name == name).map(|variable| variable.value.as_slice())
+    }
+}
+
+/// The value may be a secret.
+impl std::fmt::Debug for Variable {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}=({} bytes)", printable(&self.name), self.value.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_kernel_allows_is_kept() {
+        let entries = [&b"A=1"[..], b"NOEQUALS", b"=x", b"A=2", b"N\nL=\xff", b"E="].map(<[u8]>::to_vec);
+        let environment = Environment::from_entries(entries.to_vec());
+        assert_eq!(environment.value(b"A"), Some(&b"1"[..]));
+        assert_eq!(environment.value(b"N\nL"), Some(&b"\xff"[..]));
+        assert_eq!(environment.value(b"E"), Some(&b""[..]));
+        assert_eq!(environment.irregular, [b"NOEQUALS".to_vec(), b"=x".to_vec()]);
+        assert_eq!(environment.repeated, [b"A".to_vec()]);
+    }
+}

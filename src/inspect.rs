@@ -1,0 +1,81 @@
+//! What `plan` and `check` answer: tables without a value in them.
+
+use std::time::Duration;
+
+use crate::cli::Command;
+use crate::plan::{Delivery, Plan, Target};
+use crate::reference::Reference;
+use crate::report::{self, Failure, count, table};
+use crate::resolve;
+use crate::store;
+
+/// The table of what would be delivered, and the variables that are left alone.
+#[must_use]
+pub fn plan(plan: &Plan) -> String {
+    let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY"].map(str::to_owned)];
+    for delivery in &plan.deliveries {
+        for (index, reference) in delivery.value.references().enumerate() {
+            let name = if index == 0 { delivery.name.clone() } else { String::new() };
+            rows.push([name, reference.to_string(), store_name(reference), destination(delivery)]);
+        }
+        if delivery.value.references().next().is_none() {
+            rows.push([delivery.name.clone(), "(text)".to_owned(), "-".to_owned(), destination(delivery)]);
+        }
+    }
+    let mut text = if plan.deliveries.is_empty() { "No variable refers to a secret.\n".to_owned() } else { table(&rows) };
+    if !plan.left_alone.is_empty() {
+        text.push_str("\nLeft alone:\n");
+        let rows: Vec<[String; 2]> = plan.left_alone.iter().map(|(name, reason)| [format!("  {name}"), (*reason).to_owned()]).collect();
+        text.push_str(&table(&rows));
+    }
+    report::warn_of(&plan.warnings);
+    text
+}
+
+/// Fetches everything, prints the table of results, and gives the exit code of a start.
+///
+/// # Errors
+///
+/// All problems that a start would have had with the secrets.
+pub fn check(plan: &Plan) -> Result<u8, Failure> {
+    report::warn_of(&plan.warnings);
+    let answers = resolve::ready(resolve::fetch(plan))?;
+    let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
+    for delivery in &plan.deliveries {
+        let result = match answers.value(delivery) {
+            Ok(Some(_)) => "ok",
+            Ok(None) => "absent",
+            Err(_) => "FAILED",
+        };
+        for reference in delivery.value.references() {
+            let answer = answers.about(reference);
+            let version = answer.and_then(|answer| answer.version()).map_or_else(|| "-".to_owned(), ToString::to_string);
+            let took = answer.map_or(Duration::ZERO, |answer| answer.took);
+            let milliseconds = format!("{:.1}", took.as_secs_f64() * 1000.0);
+            rows.push([delivery.name.clone(), reference.to_string(), store_name(reference), destination(delivery), version, milliseconds, result.to_owned()]);
+        }
+    }
+    if rows.len() == 1 {
+        return report::answer("No variable refers to a secret.\n");
+    }
+    report::answer(&table(&rows))?;
+    resolve::values(plan, &answers, Command::Check).map(|_| 0)
+}
+
+/// The line of level info about a start.
+#[must_use]
+pub fn summary(plan: &Plan) -> String {
+    let files = plan.files().count();
+    format!("delivered {} ({}, {})", count(plan.deliveries.len(), "secret"), count(plan.deliveries.len() - files, "variable"), count(files, "file"))
+}
+
+fn store_name(reference: &Reference) -> String {
+    store::row(reference.scheme).map_or("-", |row| row.name).to_owned()
+}
+
+fn destination(delivery: &Delivery) -> String {
+    match &delivery.target {
+        Target::Variable(name) => format!("variable {}", report::printable(name)),
+        Target::File { name, mode, .. } => format!("file {name} ({mode:04o})"),
+    }
+}

@@ -1,0 +1,27 @@
+//! secret-init: delivers secrets to a program in a container, and runs it as a good init would.
+//!
+//! The modules in the order of the way, from the arguments to the running program:
+//!
+//! ```text
+//! cli + environment -> plan -> resolve (store) -> deliver -> run
+//!                                                            supervise (PID 1) beside it
+//! ```
+//!
+//! Each looks down only, as `tests/architecture.rs` makes sure.
+
+pub mod cli;
+pub mod reference;
+pub mod template;
+pub mod environment;
+pub mod plan;
+pub mod store;
+pub mod secret;
+pub mod resolve;
+pub mod inspect;
+pub mod user;
+pub mod deliver;
+pub mod run;
+pub mod handshake;
+pub mod supervise;
+pub mod report;
+pub mod sys;

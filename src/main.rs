@@ -1,0 +1,77 @@
+//! The command `secret-init`: one match over what it can do, and the straight line that all of it walks.
+
+#![no_main]
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+
+use secret_init::cli::{self, Arguments, Command};
+use secret_init::deliver::{self, Delivered, Place};
+use secret_init::environment::Environment;
+use secret_init::plan::Plan;
+use secret_init::report::{self, Failure};
+use secret_init::run::{self, Inherited, Program};
+use secret_init::supervise::{self, Start};
+use secret_init::sys::{alloc::Zeroing, environ};
+use secret_init::user::Account;
+use secret_init::{inspect, resolve};
+
+#[global_allocator]
+static ALLOCATOR: Zeroing = Zeroing;
+
+secret_init::entry!(main_with);
+
+fn main_with(arguments: Vec<OsString>) -> u8 {
+    let inherited = Inherited::take();
+    report::keep_panics_quiet();
+    let result = cli::parse(arguments, &environ::entries(cli::PREFIX)).and_then(|arguments| run(arguments, &inherited));
+    result.unwrap_or_else(|failure| failure.print())
+}
+
+fn run(arguments: Arguments, inherited: &Inherited) -> Result<u8, Failure> {
+    report::set_level(arguments.options.log_level);
+    match arguments.command {
+        Command::Supervise => supervise::run(&arguments.options.clone(), |start| supervised(arguments, inherited, start)),
+        Command::Exec => exec(arguments, inherited).map(|never| match never {}),
+        Command::Write => prepare(&arguments).map(|_| 0),
+        Command::Plan => report::answer(&inspect::plan(&plan(&arguments)?)),
+        Command::Check => inspect::check(&plan(&arguments)?),
+        Command::Help => report::answer(&cli::help()),
+        Command::Version => report::answer(concat!("secret-init ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+/// Becomes the program, beside a supervisor that is told how it goes.
+fn supervised(arguments: Arguments, inherited: &Inherited, start: &Start) -> Result<Infallible, Failure> {
+    let (mut delivered, account) = prepare(&arguments)?;
+    run::pass_on_listen_pid(&mut delivered.environment);
+    start.keep(delivered.lock.as_ref());
+    start.commit();
+    Program::new(arguments.program, delivered.environment, account).run(inherited)
+}
+
+/// Becomes the program, and nothing of us stays.
+fn exec(arguments: Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
+    let (delivered, account) = prepare(&arguments)?;
+    run::heed_pending_signals();
+    Program::new(arguments.program, delivered.environment, account).run(inherited)
+}
+
+/// From the arguments and the environment to secrets that lie where the program looks for them.
+fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
+    let plan = plan(arguments)?;
+    report::warn_of(&plan.warnings);
+    let account = Account::wanted(arguments)?;
+    let place = Place::open(&plan, arguments, account.as_ref());
+    let secrets = resolve::ready(resolve::all(&plan, arguments.command))?;
+    let (place, secrets) = report::both(place, secrets)?;
+    let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
+    report::inform(|| inspect::summary(&plan));
+    Ok((delivered, account))
+}
+
+/// What would be done. It reads no secret, but for the values in environment files.
+fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
+    let environment = Environment::load(&arguments.options.env_files)?;
+    Plan::new(arguments, &environment)
+}

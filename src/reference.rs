@@ -1,0 +1,493 @@
+//! The grammar of a reference: `SCHEME:LOCATOR[?OPTION=VALUE[&…]][#SELECTOR]`.
+//!
+//! `Display` is safe to print: what may be a secret (a default, a literal) is left out. [`Reference::to_source`] has it all.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode};
+
+use crate::report::printable;
+
+/// The kinds of store that a reference can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// A file.
+    File,
+    /// One variable of an environment file.
+    Dotenv,
+    /// A credential in `$CREDENTIALS_DIRECTORY`.
+    Cred,
+    /// The text itself.
+    Literal,
+    /// `HashiCorp` Vault.
+    Vault,
+    /// `OpenBao`.
+    Bao,
+    /// AWS Secrets Manager.
+    AwsSecretsManager,
+    /// AWS Systems Manager Parameter Store.
+    AwsParameterStore,
+    /// Google Secret Manager.
+    Google,
+    /// Azure Key Vault.
+    Azure,
+    /// A Kubernetes Secret.
+    Kubernetes,
+    /// The password store `pass`.
+    Pass,
+}
+
+/// How a scheme is written, and what holds for it.
+struct Row {
+    /// The text before the locator.
+    prefix: &'static str,
+    scheme: Scheme,
+    /// When a variable's whole value counts as a reference without `${…}` around it.
+    bare: Bare,
+    /// The options of its store.
+    options: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bare {
+    Always,
+    /// Many programs take values like `vault:8200`: only with a selector.
+    WithSelector,
+    /// Many programs take values like `file:/config/app.yml`: only below a secret folder.
+    InSecretFolder,
+}
+
+/// Longer prefixes stand before those that they begin with.
+const ROWS: &[Row] = &[
+    Row { prefix: "file:", scheme: Scheme::File, bare: Bare::InSecretFolder, options: &[] },
+    Row { prefix: "dotenv:", scheme: Scheme::Dotenv, bare: Bare::WithSelector, options: &[] },
+    Row { prefix: "cred:", scheme: Scheme::Cred, bare: Bare::Always, options: &[] },
+    Row { prefix: "literal:", scheme: Scheme::Literal, bare: Bare::Always, options: &[] },
+    Row { prefix: "vault:", scheme: Scheme::Vault, bare: Bare::WithSelector, options: &["namespace", "version"] },
+    Row { prefix: "bao:", scheme: Scheme::Bao, bare: Bare::WithSelector, options: &["namespace", "version"] },
+    Row { prefix: "aws-sm:", scheme: Scheme::AwsSecretsManager, bare: Bare::Always, options: &["region", "stage", "version"] },
+    Row { prefix: "aws-ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region"] },
+    Row { prefix: "gcp:secretmanager:", scheme: Scheme::Google, bare: Bare::Always, options: &["version"] },
+    Row { prefix: "gcp-sm:", scheme: Scheme::Google, bare: Bare::Always, options: &["version"] },
+    Row { prefix: "azure:keyvault:", scheme: Scheme::Azure, bare: Bare::Always, options: &["version"] },
+    Row { prefix: "azure-kv:", scheme: Scheme::Azure, bare: Bare::Always, options: &["version"] },
+    Row { prefix: "k8s:", scheme: Scheme::Kubernetes, bare: Bare::Always, options: &[] },
+    Row { prefix: "pass:", scheme: Scheme::Pass, bare: Bare::Always, options: &[] },
+];
+
+/// ARNs have the partition before the service: `arn:aws:secretsmanager:…`, `arn:aws-us-gov:ssm:…`.
+const ARN_SERVICES: &[Row] = &[
+    Row { prefix: "secretsmanager:", scheme: Scheme::AwsSecretsManager, bare: Bare::Always, options: &["region", "stage", "version"] },
+    Row { prefix: "ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region"] },
+];
+
+/// A reference to a secret. It holds no secret itself, but for a `literal:` and a `default=`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The kind of store.
+    pub scheme: Scheme,
+    /// The text before the locator, with its colon, as it was written.
+    prefix: String,
+    /// Where in the store, decoded.
+    pub locator: Vec<u8>,
+    /// Which part of what is there.
+    pub selector: Option<Selector>,
+    /// How it is fetched and what is done with it.
+    pub options: Options,
+}
+
+/// Which part of a structured secret is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// A key of the JSON object, or of the store's own map.
+    Key(String),
+    /// The steps of a JSON pointer (RFC 6901).
+    Pointer(Vec<String>),
+}
+
+/// The options of a reference.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A secret that does not exist is left out instead of ending the start.
+    pub optional: bool,
+    /// What stands in for a secret that does not exist.
+    pub default: Option<String>,
+    /// The value is base64 text, and its bytes are meant.
+    pub decode_base64: bool,
+    /// White space around the value is dropped.
+    pub trim: bool,
+    /// How often to look for a change.
+    pub refresh: Option<Duration>,
+    /// The mode of the file, in place of 0400.
+    pub mode: Option<u32>,
+    /// Those of the store, in the order of their names.
+    pub store: Vec<(&'static str, String)>,
+}
+
+/// What is wrong with the text of a reference. Nothing of the text is in it but option names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub cause: String,
+    /// What to write instead.
+    pub hint: Option<&'static str>,
+}
+
+impl Malformed {
+    fn new(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), hint: None }
+    }
+
+    fn hint(cause: impl Into<String>, hint: &'static str) -> Self {
+        Self { cause: cause.into(), hint: Some(hint) }
+    }
+}
+
+/// Whether a text begins a reference: a known scheme, and after it something that can be a locator.
+///
+/// `${vault:-x}` is a shell's default value and `file://` a URL: neither is a reference.
+#[must_use]
+pub fn begins(text: &[u8]) -> bool {
+    row(text).is_some()
+}
+
+/// Whether a variable's whole value is a reference, written without `${…}`. `in_secret_folder` tells for a path.
+pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
+    let Some((row, prefix)) = row(text) else { return false };
+    match row.bare {
+        Bare::Always => true,
+        Bare::WithSelector => text.contains(&b'#'),
+        Bare::InSecretFolder => {
+            let locator = &text[prefix..];
+            let end = locator.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(locator.len());
+            in_secret_folder(&locator[..end])
+        }
+    }
+}
+
+/// The row of the scheme that a text begins with, and where the locator begins.
+fn row(text: &[u8]) -> Option<(&'static Row, usize)> {
+    let (row, prefix) = ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn(text))?;
+    let locator = &text[prefix..];
+    let is_literal = row.scheme == Scheme::Literal;
+    let cannot_start = locator.starts_with(b"//") || matches!(locator.first(), Some(b'-' | b'=' | b'?' | b'+'));
+    (is_literal || !cannot_start).then_some((row, prefix))
+}
+
+fn arn(text: &[u8]) -> Option<(&'static Row, usize)> {
+    let rest = text.strip_prefix(b"arn:aws")?;
+    let partition = rest.iter().position(|&byte| byte == b':')?;
+    let is_partition = rest[..partition].iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+    let service = &rest[partition + 1..];
+    let row = ARN_SERVICES.iter().find(|row| service.starts_with(row.prefix.as_bytes()))?;
+    is_partition.then_some((row, "arn:aws".len() + partition + 1 + row.prefix.len()))
+}
+
+impl Reference {
+    /// Parses a text that [`begins`] a reference.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] says what of the grammar does not hold.
+    pub fn parse(text: &[u8]) -> Result<Self, Malformed> {
+        let Some((row, prefix)) = row(text) else {
+            return Err(Malformed::new("no reference"));
+        };
+        if row.scheme == Scheme::Literal {
+            return Ok(Self::new(row, "literal:", text[prefix..].to_vec()));
+        }
+        let text = std::str::from_utf8(text).map_err(|_| Malformed::hint("not UTF-8", "write other bytes as %XX"))?;
+        let (prefix, rest) = text.split_at(prefix);
+        let (left, selector) = match rest.split_once('#') {
+            Some((left, selector)) => (left, Some(selector)),
+            None => (rest, None),
+        };
+        let (locator, options) = match left.split_once('?') {
+            Some((locator, options)) => (locator, Some(options)),
+            None => (left, None),
+        };
+        let mut reference = Self::new(row, prefix, decode(locator)?.into_owned());
+        if let Some(options) = options {
+            for option in options.split('&') {
+                reference.options.set(row, option)?;
+            }
+        }
+        if let Some(selector) = selector {
+            reference.set_selector(selector)?;
+        }
+        reference.check()?;
+        Ok(reference)
+    }
+
+    /// The reference to a file, as `NAME_FILE=/path` means it.
+    #[must_use]
+    pub fn file(path: &[u8]) -> Self {
+        Self::new(&ROWS[0], "file:", path.to_vec())
+    }
+
+    fn new(row: &Row, prefix: &str, locator: Vec<u8>) -> Self {
+        Self { scheme: row.scheme, prefix: prefix.to_owned(), locator, selector: None, options: Options::default() }
+    }
+
+    fn set_selector(&mut self, text: &str) -> Result<(), Malformed> {
+        if text.starts_with("${") {
+            return Err(Malformed::hint("Go templates are not supported", "name the key after #, and write filters as ${REFERENCE | FILTER}"));
+        }
+        if text.contains('?') {
+            return Err(Malformed::hint("an option stands after the selector", "options go before #, and a ? in a key is written as %3F"));
+        }
+        let (key, version) = match text.split_once('#') {
+            Some((key, version)) => (key, Some(version)),
+            None => (text, None),
+        };
+        if let Some(version) = version {
+            if !matches!(self.scheme, Scheme::Vault | Scheme::Bao) {
+                return Err(Malformed::hint("a second #", "a # in a key is written as %23"));
+            }
+            if self.options.store.iter().any(|(name, _)| *name == "version") {
+                return Err(Malformed::new("the version is given twice"));
+            }
+            if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Malformed::hint("the version after the second # is no number", "a # in a key is written as %23"));
+            }
+            self.options.put("version", version.to_owned());
+        }
+        self.selector = Some(match key.strip_prefix('/') {
+            Some(pointer) => Selector::Pointer(pointer.split('/').map(pointer_step).collect::<Result<_, _>>()?),
+            None if key.is_empty() => return Err(Malformed::hint("the selector is empty", "name a key after #, or leave the # out")),
+            None => Selector::Key(decode_text(key)?),
+        });
+        Ok(())
+    }
+
+    /// What holds for the locator of each scheme.
+    fn check(&self) -> Result<(), Malformed> {
+        if self.locator.is_empty() {
+            return Err(Malformed::new("nothing stands after the scheme"));
+        }
+        if self.locator.contains(&0) {
+            return Err(Malformed::new("a NUL byte in the locator"));
+        }
+        match self.scheme {
+            Scheme::File | Scheme::Dotenv if !self.locator.starts_with(b"/") => Err(Malformed::new("the path is not absolute")),
+            Scheme::Dotenv if !matches!(self.selector, Some(Selector::Key(_))) => {
+                Err(Malformed::hint("no variable is named", "write dotenv:/path/.env#NAME, or load the whole file with --env-file"))
+            }
+            Scheme::Cred if !is_component(&self.locator) => Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether two references are answered by the same fetch.
+    #[must_use]
+    pub fn same_secret(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.prefix == other.prefix && self.locator == other.locator && self.options.store == other.options.store
+    }
+
+    /// The scheme as it was written, without the colon.
+    #[must_use]
+    pub fn scheme_name(&self) -> &str {
+        self.prefix.trim_end_matches(':')
+    }
+
+    /// The whole text. It may hold a secret (a literal, a default): not for printing.
+    #[must_use]
+    pub fn to_source(&self) -> Vec<u8> {
+        if self.scheme == Scheme::Literal {
+            return [b"literal:", self.locator.as_slice()].concat();
+        }
+        self.write(|default| encode(default).into_owned()).into_bytes()
+    }
+
+    fn write(&self, default: impl Fn(&str) -> String) -> String {
+        let mut text = self.prefix.clone();
+        text.push_str(&percent_encode(&self.locator, SPECIAL).to_string());
+        let mut separator = '?';
+        let mut option = |name: &str, value: &str| {
+            text.push(separator);
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+            separator = '&';
+        };
+        let options = &self.options;
+        if options.optional {
+            option("optional", "true");
+        }
+        if let Some(value) = &options.default {
+            option("default", &default(value));
+        }
+        if options.decode_base64 {
+            option("decode", "base64");
+        }
+        if options.trim {
+            option("trim", "true");
+        }
+        if let Some(refresh) = options.refresh {
+            option("refresh", &format!("{}s", refresh.as_secs()));
+        }
+        if let Some(mode) = options.mode {
+            option("mode", &format!("{mode:04o}"));
+        }
+        for (name, value) in &options.store {
+            option(name, &encode(value));
+        }
+        match &self.selector {
+            None => {}
+            Some(Selector::Key(key)) => {
+                // A key that begins with a slash would be read as a pointer.
+                let (escaped, rest) = key.strip_prefix('/').map_or(("#", key.as_str()), |rest| ("#%2F", rest));
+                text.push_str(escaped);
+                text.push_str(&encode(rest));
+            }
+            Some(Selector::Pointer(steps)) => {
+                text.push('#');
+                for step in steps {
+                    text.push('/');
+                    text.push_str(&encode(&step.replace('~', "~0").replace('/', "~1")));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Safe to print: a default is not shown, of a literal only that it is one, and control characters are escaped.
+impl fmt::Display for Reference {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scheme == Scheme::Literal {
+            return out.write_str("literal:…");
+        }
+        out.write_str(&printable(self.write(|_| "…".to_owned()).as_bytes()))
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl Options {
+    fn set(&mut self, row: &Row, text: &str) -> Result<(), Malformed> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(Malformed::hint("an option without a value", "options are written ?NAME=VALUE&NAME=VALUE"));
+        };
+        let value = decode_text(value)?;
+        let twice = || Malformed::new(format!("the option {name} is given twice"));
+        match name {
+            "optional" => self.optional = flag(name, &value)?,
+            "default" => {
+                if self.default.replace(value).is_some() {
+                    return Err(twice());
+                }
+            }
+            "decode" if value == "base64" => self.decode_base64 = true,
+            "decode" => return Err(Malformed::new("decode takes base64")),
+            "trim" => self.trim = flag(name, &value)?,
+            "refresh" => {
+                let duration = duration(&value).ok_or_else(|| Malformed::new("refresh takes a duration like 30s, 5m or 1h"))?;
+                if self.refresh.replace(duration).is_some() {
+                    return Err(twice());
+                }
+            }
+            "mode" => {
+                let mode = file_mode(&value).ok_or_else(|| Malformed::hint("mode takes an octal number like 0440", "the owner must be able to read, and others never may write"))?;
+                if self.mode.replace(mode).is_some() {
+                    return Err(twice());
+                }
+            }
+            _ => {
+                let Some(known) = row.options.iter().find(|known| **known == name) else {
+                    return Err(unknown_option(row, name));
+                };
+                if self.store.iter().any(|(given, _)| given == known) {
+                    return Err(twice());
+                }
+                self.put(known, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, name: &'static str, value: String) {
+        self.store.push((name, value));
+        self.store.sort_unstable();
+    }
+}
+
+fn unknown_option(row: &Row, name: &str) -> Malformed {
+    let mut known = vec!["optional", "default", "decode", "trim", "refresh", "mode"];
+    known.extend(row.options);
+    Malformed::hint(
+        format!("unknown option {}; {} takes {}", printable(name.as_bytes()), row.prefix, known.join(", ")),
+        "a ? in a path is written as %3F",
+    )
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Malformed> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Malformed::new(format!("{name} takes true or false"))),
+    }
+}
+
+/// A number of seconds, or one with a unit: `90`, `30s`, `5m`, `1h`, `1d`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let seconds: u64 = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// An octal mode of a secret file: readable by its owner, executable or writable by nobody else, no special bits.
+#[must_use]
+pub fn file_mode(text: &str) -> Option<u32> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal)?;
+    (mode & 0o400 != 0 && mode & !0o644 == 0).then_some(mode)
+}
+
+/// Whether bytes are one harmless name of a file: `A-Z a-z 0-9 _ . -`, at most 128, and not beginning with `..` nor being `.`.
+#[must_use]
+pub fn is_component(name: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=128).contains(&name.len()) && name.iter().all(is_plain) && name != b"." && !name.starts_with(b"..")
+}
+
+/// `~1` is a slash and `~0` a tilde (RFC 6901).
+fn pointer_step(text: &str) -> Result<String, Malformed> {
+    Ok(decode_text(text)?.replace("~1", "/").replace("~0", "~"))
+}
+
+fn decode_text(text: &str) -> Result<String, Malformed> {
+    String::from_utf8(decode(text)?.into_owned()).map_err(|_| Malformed::new("%XX gives bytes that are not UTF-8"))
+}
+
+fn decode(text: &str) -> Result<Cow<'_, [u8]>, Malformed> {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        if after.len() < 2 || !after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Malformed::hint("a % without two hexadecimal digits", "a % itself is written as %25"));
+        }
+        rest = &after[2..];
+    }
+    Ok(percent_decode_str(text).into())
+}
+
+/// What cannot stand for itself in a part of a reference, or in `${…}`.
+const SPECIAL: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'&').add(b'}').add(b'|');
+
+fn encode(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, SPECIAL).into()
+}

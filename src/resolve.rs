@@ -1,0 +1,225 @@
+//! From the plan to the secrets: each distinct secret is fetched once, and every failure is told.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::cli::Command;
+use crate::plan::{Delivery, Plan, Target, consequence};
+use crate::reference::{Options, Reference, Scheme};
+use crate::report::{Code, Failure, Problem, count};
+use crate::secret::{Secret, Version};
+use crate::store::{self, Content, FailureKind, Fetched, Wanted};
+use crate::template::{self, Piece};
+
+/// The values of a plan's deliveries, in their order; none for an optional secret that does not exist.
+pub type Secrets = Vec<Option<Secret>>;
+
+/// Fetches everything that the plan refers to and makes the values.
+///
+/// # Errors
+///
+/// The problems of all deliveries, in their order.
+pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
+    values(plan, &fetch(plan).await, command)
+}
+
+/// Makes the values of a plan from what the stores said.
+///
+/// # Errors
+///
+/// The problems of all deliveries, in their order.
+pub fn values(plan: &Plan, answers: &Answers, command: Command) -> Result<Secrets, Failure> {
+    let mut secrets = Vec::with_capacity(plan.deliveries.len());
+    let mut problems = Vec::new();
+    let mut failed = 0;
+    for delivery in &plan.deliveries {
+        match answers.value(delivery) {
+            Ok(secret) => secrets.push(secret),
+            Err(found) => {
+                problems.extend(found);
+                failed += 1;
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(secrets);
+    }
+    let summary = format!("{failed} of {} failed; {}", count(plan.deliveries.len(), "secret"), consequence(command));
+    Err(Failure { problems, summary })
+}
+
+/// What the stores said.
+#[derive(Default)]
+pub struct Answers(Vec<Answer>);
+
+/// What a store said about one secret.
+pub struct Answer {
+    reference: Reference,
+    result: Result<(Content, Version), store::Failure>,
+    /// How long the store took for all that it was asked at once.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// The version, if there was an answer.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        self.result.as_ref().ok().map(|(_, version)| version)
+    }
+}
+
+/// Asks each store once for all that is wanted of it, each distinct secret once.
+pub async fn fetch(plan: &Plan) -> Answers {
+    let mut wanted: Vec<&Reference> = Vec::new();
+    for reference in plan.deliveries.iter().flat_map(|delivery| delivery.value.references()) {
+        if !wanted.iter().any(|earlier| earlier.same_secret(reference)) {
+            wanted.push(reference);
+        }
+    }
+    let mut answers = Answers::default();
+    for row in store::ROWS {
+        let batch: Vec<Wanted> = of_scheme(&wanted, row.scheme);
+        if batch.is_empty() {
+            continue;
+        }
+        let store = (row.open)(&plan.settings);
+        let started = Instant::now();
+        let results = store.fetch(&batch).await;
+        let took = started.elapsed();
+        answers.0.extend(batch.into_iter().zip(results).map(|(wanted, result)| Answer { reference: wanted.reference, result: result.and_then(first_time), took }));
+    }
+    answers
+}
+
+fn of_scheme(wanted: &[&Reference], scheme: Scheme) -> Vec<Wanted> {
+    wanted.iter().filter(|reference| reference.scheme == scheme).map(|&reference| Wanted { reference: reference.clone(), since: None }).collect()
+}
+
+/// Nothing can be unchanged when no version was known.
+fn first_time(fetched: Fetched) -> Result<(Content, Version), store::Failure> {
+    match fetched {
+        Fetched::New { content, version, .. } => Ok((content, version)),
+        Fetched::Unchanged => Err(store::Failure::new(FailureKind::Protocol, "the store says unchanged and was asked for the first time")),
+    }
+}
+
+impl Answers {
+    /// The answer about a reference.
+    #[must_use]
+    pub fn about(&self, reference: &Reference) -> Option<&Answer> {
+        self.0.iter().find(|answer| answer.reference.same_secret(reference))
+    }
+
+    /// Makes the value of a delivery.
+    ///
+    /// # Errors
+    ///
+    /// A problem for each reference in it that failed, or one about the value as a whole.
+    pub fn value(&self, delivery: &Delivery) -> Result<Option<Secret>, Vec<Problem>> {
+        let mut value = Secret::default();
+        let mut problems = Vec::new();
+        let mut is_absent = false;
+        for piece in &delivery.value.pieces {
+            match piece {
+                Piece::Text(text) => value.push(text),
+                Piece::Secret(reference, filters) => match self.part(reference, filters) {
+                    Ok(Some(part)) => value.push(part.expose()),
+                    Ok(None) => is_absent |= delivery.value.pieces.len() == 1,
+                    Err(failure) => problems.push(problem(delivery, reference, failure)),
+                },
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        if is_absent {
+            return Ok(None);
+        }
+        if delivery.strip_newlines {
+            let end = value.expose().iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1);
+            value = Secret::copy_of(&value.expose()[..end]);
+        }
+        check_variable(delivery, &value).map_err(|problem| vec![problem])?;
+        Ok(Some(value))
+    }
+
+    /// One reference: its secret, the selected part, and what the options and filters make of it.
+    fn part(&self, reference: &Reference, filters: &[template::Filter]) -> Result<Option<Secret>, store::Failure> {
+        let answer = self.about(reference).ok_or_else(|| store::Failure::new(FailureKind::Protocol, "the store gave no answer"))?;
+        let Options { optional, default, decode_base64, trim, .. } = &reference.options;
+        let selected = match &answer.result {
+            Ok((content, _)) => store::select(content, reference.selector.as_ref()),
+            Err(failure) => Err(failure.clone()),
+        };
+        let mut secret = match selected {
+            Err(failure) if failure.kind == FailureKind::NotFound && default.is_some() => Secret::copy_of(default.as_deref().unwrap_or_default().as_bytes()),
+            Err(failure) if failure.kind == FailureKind::NotFound && *optional => return Ok(None),
+            result => {
+                let mut secret = result?;
+                if *decode_base64 {
+                    secret = template::base64_decode(&secret).map_err(invalid)?;
+                }
+                if *trim { template::trim(&secret) } else { secret }
+            }
+        };
+        for filter in filters {
+            secret = filter.apply(&secret).map_err(invalid)?;
+        }
+        Ok(Some(secret))
+    }
+}
+
+fn invalid(cause: &str) -> store::Failure {
+    store::Failure::new(FailureKind::Invalid, cause)
+}
+
+fn problem(delivery: &Delivery, reference: &Reference, failure: store::Failure) -> Problem {
+    let code = failure.code();
+    let mut problem = Problem::new(code, failure.cause).about(reference).about(&delivery.name);
+    problem.hint = failure.hint;
+    if failure.kind == FailureKind::NotFound && problem.hint.is_none() {
+        problem.hint = Some(if delivery.strip_newlines {
+            format!("mount the secret there, or leave the variable alone with --skip {}", delivery.name)
+        } else {
+            "add ?optional=true or ?default=… if it may be missing".to_owned()
+        });
+    }
+    problem
+}
+
+/// What the kernel lets an environment entry be: 32 pages with its NUL (`MAX_ARG_STRLEN` in linux/binfmts.h), without a NUL inside.
+fn check_variable(delivery: &Delivery, value: &Secret) -> Result<(), Problem> {
+    const LONGEST: usize = 131_072;
+    let Target::Variable(name) = &delivery.target else { return Ok(()) };
+    let cause = if value.expose().contains(&0) {
+        "the value has a NUL byte, which no variable can hold".to_owned()
+    } else if name.len() + value.len() + 2 > LONGEST {
+        format!("the value has {} bytes, and a variable holds {} at most", value.len(), LONGEST - name.len() - 2)
+    } else {
+        return Ok(());
+    };
+    let hint = if delivery.strip_newlines {
+        format!("let the program read the file itself: --skip {}", delivery.name)
+    } else {
+        format!("deliver it as a file: {}_FILE=REFERENCE", delivery.name)
+    };
+    let mut problem = Problem::new(Code::Data, cause);
+    if let Some(reference) = delivery.value.references().next() {
+        problem = problem.about(reference);
+    }
+    Err(problem.about(&delivery.name).hint(hint))
+}
+
+/// The result of a future that waits for nothing, as those of local stores: no runtime is needed for it.
+///
+/// # Errors
+///
+/// When it would have to wait after all, which is a bug.
+pub fn ready<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err(Problem::new(Code::Internal, "a local store did not answer at once").into()),
+    }
+}

@@ -1,0 +1,80 @@
+//! The bytes of a secret, and their version.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The bytes of a secret: wiped when dropped, never printed. There is no `Display`, no `Clone` and no comparison; `Debug` shows the length alone.
+#[derive(Default)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes over.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for the one who delivers or transforms them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds bytes at the end. When the buffer moves, the allocator wipes the old place.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A secret of its own with some of the bytes.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self::new(bytes.to_vec())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Secret({} bytes)", self.len())
+    }
+}
+
+/// What a store calls the state of a secret. Versions are compared for equality and never ordered: a store may go back to an older one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+impl Version {
+    /// A version by the store's own name for it.
+    #[must_use]
+    pub fn new(name: String) -> Self {
+        Self(name)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_a_length_and_nothing_else() {
+        assert_eq!(format!("{:?}", Secret::copy_of(b"hunter2")), "Secret(7 bytes)");
+    }
+}

@@ -1,0 +1,166 @@
+//! Where secrets come from: one narrow trait, and a table with a row for each store.
+//!
+//! A store only answers. It sends no signals, ends nothing and prints nothing.
+
+mod cred;
+mod dotenv;
+mod file;
+mod json;
+mod literal;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::reference::{Reference, Scheme, Selector};
+use crate::report::Code;
+use crate::secret::{Secret, Version};
+
+pub use dotenv::{Line, Unreadable as DotenvError, parse as parse_dotenv};
+pub use file::{LARGEST as LARGEST_SECRET, read as read_file};
+
+/// A future on the heap, so that stores of all kinds fit into one table.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A store of secrets.
+pub trait Store: Send + Sync {
+    /// Fetches each of the wanted secrets and answers in the same order. A local store's answer is ready at once.
+    fn fetch<'a>(&'a self, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Result<Fetched, Failure>>>;
+}
+
+/// What is asked of a store.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Which secret; the selector and the options that are not the store's own are not its concern.
+    pub reference: Reference,
+    /// The version that is known already: the same is answered by [`Fetched::Unchanged`].
+    pub since: Option<Version>,
+}
+
+/// What a store answers.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The secret as it is now.
+    New {
+        /// Its content.
+        content: Content,
+        /// What the store calls this state of it.
+        version: Version,
+        /// How long it lives, if not for ever.
+        lease: Option<Duration>,
+    },
+    /// It is as it was.
+    Unchanged,
+}
+
+/// A secret is bytes, or named values where the store itself has names.
+#[derive(Debug)]
+pub enum Content {
+    /// Bytes; a selector reads them as JSON.
+    Bytes(Secret),
+    /// Named values; a selector takes one.
+    Map(BTreeMap<String, Secret>),
+}
+
+/// Why a store has no answer. Nothing of the secret is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which kind.
+    pub kind: FailureKind,
+    /// What happened, in words.
+    pub cause: String,
+    /// What to try.
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure, which decide about trying again and about the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No such secret, or no such key in it.
+    NotFound,
+    /// Not for us.
+    Denied,
+    /// The store does not answer now.
+    Unavailable {
+        /// When it asks to be tried again.
+        retry_after: Option<Duration>,
+    },
+    /// The secret is there and cannot be used.
+    Invalid,
+    /// The store does not speak as it should.
+    Protocol,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(kind: FailureKind, cause: impl Into<String>) -> Self {
+        Self { kind, cause: cause.into(), hint: None }
+    }
+
+    /// Adds what to try.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code that it calls for.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self.kind {
+            FailureKind::NotFound => Code::NotFound,
+            FailureKind::Denied => Code::Denied,
+            FailureKind::Unavailable { .. } => Code::Unavailable,
+            FailureKind::Invalid => Code::Data,
+            FailureKind::Protocol => Code::Protocol,
+        }
+    }
+}
+
+/// What stores are made from: the part of the environment that they read.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<OsString>,
+}
+
+/// A row of the table of stores.
+pub struct Row {
+    /// The scheme that it answers.
+    pub scheme: Scheme,
+    /// Its name in tables.
+    pub name: &'static str,
+    /// What it is, for the help.
+    pub summary: &'static str,
+    /// Makes it.
+    pub open: fn(&Settings) -> Box<dyn Store>,
+}
+
+/// The stores that this build has.
+pub const ROWS: &[Row] = &[file::ROW, dotenv::ROW, cred::ROW, literal::ROW];
+
+/// The row of a scheme; `None` when this build has no such store.
+#[must_use]
+pub fn row(scheme: Scheme) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.scheme == scheme)
+}
+
+/// Takes the part of a secret that a selector names; all of it without one.
+///
+/// # Errors
+///
+/// [`FailureKind::NotFound`] when there is no such part, [`FailureKind::Invalid`] when there can be none.
+pub fn select(content: &Content, selector: Option<&Selector>) -> Result<Secret, Failure> {
+    match (content, selector) {
+        (Content::Bytes(secret), None) => Ok(Secret::copy_of(secret.expose())),
+        (Content::Bytes(secret), Some(Selector::Key(key))) => json::select(secret, std::slice::from_ref(key)),
+        (Content::Bytes(secret), Some(Selector::Pointer(steps))) => json::select(secret, steps),
+        (Content::Map(map), Some(Selector::Key(key))) => match map.get(key) {
+            Some(secret) => Ok(Secret::copy_of(secret.expose())),
+            None => Err(Failure::new(FailureKind::NotFound, "no such key")),
+        },
+        (Content::Map(_), _) => Err(Failure::new(FailureKind::Invalid, "a key is needed: the secret has several").hint("name one after #")),
+    }
+}

@@ -1,0 +1,164 @@
+//! One value out of a JSON text, byte for byte where it is no string.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Failure, FailureKind};
+use crate::secret::Secret;
+
+/// Follows the steps into the JSON text. A string gives its content, anything else its text as it stands there.
+///
+/// # Errors
+///
+/// Not JSON, a key twice, a key that is not there, `null`. Of the text only a line and a column are told: the JSON library's own words would quote it.
+pub(super) fn select(json: &Secret, steps: &[String]) -> Result<Secret, Failure> {
+    let text = std::str::from_utf8(json.expose()).map_err(|_| not_json("it is not UTF-8"))?;
+    let mut value: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&position(&error)))?;
+    for (depth, step) in steps.iter().enumerate() {
+        value = child(value, step).map_err(|fault| fault.at(depth, steps))?;
+    }
+    match value.get() {
+        "null" => Err(Failure::new(FailureKind::NotFound, "the key is there and its value is null")),
+        string if string.starts_with('"') => {
+            let content: String = serde_json::from_str(string).map_err(|_| not_json("a string in it is no text"))?;
+            Ok(Secret::new(content.into_bytes()))
+        }
+        other => Ok(Secret::copy_of(other.as_bytes())),
+    }
+}
+
+fn not_json(why: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, format!("a key is asked for and the secret is not JSON: {why}")).hint("leave the # out to get the whole secret")
+}
+
+fn position(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
+
+enum Fault {
+    Missing,
+    Twice,
+    NoContainer,
+}
+
+impl Fault {
+    fn at(&self, depth: usize, steps: &[String]) -> Failure {
+        // The steps come from the reference, which may be printed.
+        let place = if steps.len() > 1 { format!(" at step {} of the pointer", depth + 1) } else { String::new() };
+        match self {
+            Self::Missing => Failure::new(FailureKind::NotFound, format!("no such key{place}")),
+            Self::Twice => Failure::new(FailureKind::Invalid, format!("the key stands twice in the JSON object{place}")),
+            Self::NoContainer => Failure::new(FailureKind::Invalid, format!("a key is asked for and the secret is no JSON object{place}")),
+        }
+    }
+}
+
+fn child<'a>(value: &'a RawValue, step: &str) -> Result<&'a RawValue, Fault> {
+    let mut deserializer = serde_json::Deserializer::from_str(value.get());
+    let found = match value.get().as_bytes().first() {
+        Some(b'{') => deserializer.deserialize_map(Member(step)),
+        Some(b'[') => deserializer.deserialize_seq(Element(index(step))),
+        _ => return Err(Fault::NoContainer),
+    };
+    // The text was read once as a whole, so it is well-formed: the one error left is a key that stands twice.
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(Fault::Missing),
+        Err(_) => Err(Fault::Twice),
+    }
+}
+
+/// An index of an array in a JSON pointer: digits without a leading zero.
+fn index(step: &str) -> Option<usize> {
+    let is_plain = step == "0" || !step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit());
+    step.parse().ok().filter(|_| is_plain)
+}
+
+/// Finds one member of an object.
+struct Member<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let value: &'de RawValue = map.next_value()?;
+            if key == self.0 && found.replace(value).is_some() {
+                return Err(serde::de::Error::custom("twice"));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Finds one element of an array.
+struct Element(Option<usize>);
+
+impl<'de> Visitor<'de> for Element {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        let mut position = 0;
+        while let Some(element) = elements.next_element::<&'de RawValue>()? {
+            if Some(position) == self.0 {
+                found = Some(element);
+            }
+            position += 1;
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(json: &str, steps: &[&str]) -> Result<String, String> {
+        let steps: Vec<String> = steps.iter().map(|&step| step.to_owned()).collect();
+        select(&Secret::copy_of(json.as_bytes()), &steps)
+            .map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap())
+            .map_err(|failure| failure.cause)
+    }
+
+    #[test]
+    fn a_string_gives_its_content_and_anything_else_its_text() {
+        let json = r#" {"a": "x\n\u00e9", "n": 1.50e3, "t": true, "o": {"b": [1, {"c":"d"}]}, "k/~": "s"} "#;
+        assert_eq!(pick(json, &["a"]).unwrap(), "x\né");
+        assert_eq!(pick(json, &["n"]).unwrap(), "1.50e3");
+        assert_eq!(pick(json, &["t"]).unwrap(), "true");
+        assert_eq!(pick(json, &["o"]).unwrap(), r#"{"b": [1, {"c":"d"}]}"#);
+        assert_eq!(pick(json, &["o", "b", "1", "c"]).unwrap(), "d");
+        assert_eq!(pick(json, &["k/~"]).unwrap(), "s");
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_that_quotes_nothing() {
+        assert_eq!(pick(r#"{"a": "hunter2"}"#, &["b"]).unwrap_err(), "no such key");
+        assert_eq!(pick(r#"{"a": {"b": 1}}"#, &["a", "c"]).unwrap_err(), "no such key at step 2 of the pointer");
+        assert_eq!(pick(r#"{"a": [1]}"#, &["a", "01"]).unwrap_err(), "no such key at step 2 of the pointer");
+        assert_eq!(pick(r#"{"a": null}"#, &["a"]).unwrap_err(), "the key is there and its value is null");
+        assert_eq!(pick(r#"{"a": 1, "a": 2}"#, &["a"]).unwrap_err(), "the key stands twice in the JSON object");
+        assert_eq!(pick(r#"{"a": "hunter2"}"#, &["a", "b"]).unwrap_err(), "a key is asked for and the secret is no JSON object at step 2 of the pointer");
+        assert_eq!(pick("hunter2", &["a"]).unwrap_err(), "a key is asked for and the secret is not JSON: line 1, column 1");
+        assert_eq!(pick("\"a\"", &["a"]).unwrap_err(), "a key is asked for and the secret is no JSON object");
+    }
+
+    #[test]
+    fn deep_nesting_ends_in_an_error_or_a_value_and_not_in_a_crash() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(pick(&deep, &["b"]).is_err());
+    }
+}

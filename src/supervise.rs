@@ -1,0 +1,330 @@
+//! PID 1: starts the runner, forwards signals, reaps what ends, and ends as the program did.
+//!
+//! One thread. It reads no secret, and once the program runs it allocates nothing and waits in one `poll` for a signal. Past that point it may not fail: its end is the
+//! container's.
+
+mod deadline;
+mod terminal;
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::{Pid, getpid};
+
+use crate::cli::Options;
+use crate::handshake::{self, Heard, Starter, Watcher};
+use crate::report::{Code, Failure, Problem, os_error};
+use crate::run::ENDING;
+use crate::sys::process::{Change, Fork, Waited};
+use crate::sys::signal::{Buffer, Mask, Received, Signal, SignalFd};
+use crate::sys::{descriptor, entry, environ, process, signal};
+use deadline::Deadline;
+use terminal::Terminal;
+
+/// A start, as the process sees it that is to become the program.
+pub struct Start {
+    starter: Starter,
+    terminal: Option<Terminal>,
+}
+
+impl Start {
+    /// Asks the supervisor to keep a descriptor open as long as the program runs.
+    pub fn keep(&self, descriptor: Option<&OwnedFd>) {
+        if let Some(descriptor) = descriptor {
+            self.starter.keep(descriptor);
+        }
+    }
+
+    /// The last thing before the program: from here on signals are the program's, and the terminal. Does not return when the supervisor has ended the start.
+    pub fn commit(&self) {
+        if !self.starter.commit() {
+            entry::exit(0);
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.give_to(nix::unistd::getpgrp());
+        }
+    }
+}
+
+/// What the kernel raises for a process's own doing, and what must not be passed on when it is meant for us: faults, a broken pipe, timers, limits. From a process
+/// they are forwarded like any other.
+const OUR_OWN: Mask = Mask::of(&[
+    Signal(libc::SIGILL),
+    Signal(libc::SIGTRAP),
+    Signal(libc::SIGBUS),
+    Signal(libc::SIGFPE),
+    Signal(libc::SIGSEGV),
+    Signal(libc::SIGSYS),
+    Signal(libc::SIGPIPE),
+    Signal(libc::SIGALRM),
+    Signal(libc::SIGVTALRM),
+    Signal(libc::SIGPROF),
+    Signal(libc::SIGURG),
+    Signal(libc::SIGIO),
+    Signal(libc::SIGXCPU),
+    Signal(libc::SIGXFSZ),
+]);
+
+/// How long those that outlive the program may take to end: with the program's own time it stays within Docker's 10 s.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs `start` in a process of its own, which becomes the program, and gives the exit code that passes its end on.
+///
+/// All signals are blocked when this is called. `start` returns only when the start failed.
+///
+/// # Errors
+///
+/// When the system has no room for a process or a descriptor.
+pub fn run(options: &Options, start: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<u8, Failure> {
+    let signals = SignalFd::new(ENDING.with(Signal::CHLD)).map_err(|error| no_room("signalfd", &error))?;
+    signal::want_children();
+    // When we are not PID 1, orphans of the program come to us all the same. An old kernel that refuses changes nothing.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+    let terminal = Terminal::ours();
+    let (watcher, starter) = handshake::pair().map_err(|error| no_room("a socket pair", &error))?;
+    let runner = match process::fork().map_err(|error| no_room("a process", &error))? {
+        Fork::Child => {
+            drop(watcher);
+            let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            let ours = Start { starter, terminal };
+            let Err(failure) = start(&ours);
+            let code = failure.print();
+            ours.starter.fail(code);
+            entry::exit(code);
+        }
+        Fork::Parent(runner) => runner,
+    };
+    // On both sides, so that whoever comes first has made the group before a signal can be meant for it.
+    let _ = nix::unistd::setpgid(runner, runner);
+    drop(starter);
+    environ::wipe();
+    // The runner has its own: ours would keep a mount busy.
+    let _ = nix::unistd::chdir("/");
+    let outcome = wait_for_start(&signals, &watcher, runner);
+    drop(watcher);
+    let code = match outcome {
+        Outcome::Ended(code) => code,
+        Outcome::Running { held, lock } => {
+            let options = Supervision { group: options.group, kill_after: options.kill_after };
+            Running { signals, lock, terminal: terminal.as_ref(), program: runner, options, kill_at: Deadline::NEVER }.live(held)
+        }
+    };
+    if let Some(terminal) = terminal.filter(|_| !is_pid_1()) {
+        terminal.take_back_from(runner);
+    }
+    Ok(code)
+}
+
+fn no_room(what: &str, error: &std::io::Error) -> Failure {
+    let hint = "the container may lack processes (--pids-limit), descriptors (ulimit -n) or memory";
+    Problem::new(Code::System, format!("{what} cannot be had: {}", os_error(error))).hint(hint).into()
+}
+
+/// How a start went.
+enum Outcome {
+    /// It failed, or was ended: there is no program.
+    Ended(u8),
+    /// The program runs.
+    Running {
+        /// The signals that came meanwhile and are the program's.
+        held: Mask,
+        /// What stays open with it.
+        lock: Option<OwnedFd>,
+    },
+}
+
+/// Waits until the runner has become the program, or not.
+fn wait_for_start(signals: &SignalFd, watcher: &Watcher, runner: Pid) -> Outcome {
+    let mut held = Mask::NONE;
+    let mut lock = None;
+    let mut buffer = Buffer::default();
+    loop {
+        let mut ready = [PollFd::new(watcher.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, Deadline::NEVER.timeout());
+        match watcher.hear() {
+            // Who still can take the token now knows that the runner died before it could become anything.
+            Heard::Closed if watcher.abort() => return Outcome::Ended(died(runner)),
+            Heard::Closed => return Outcome::Running { held, lock },
+            Heard::Failed(code) => {
+                let _ = process::wait_for(runner);
+                return Outcome::Ended(code);
+            }
+            Heard::Keep(descriptor) => lock = Some(descriptor),
+            Heard::Nothing => {}
+        }
+        // An end of a child (CHLD) only wakes us: what it means is told by the other side being closed.
+        for received in signals.read(&mut buffer).iter().filter(|received| ENDING.contains(received.signal)) {
+            if watcher.abort() {
+                signal::send(Pid::from_raw(-runner.as_raw()), Signal::KILL);
+                let _ = process::wait_for(runner);
+                return Outcome::Ended(received.signal.exit_code());
+            }
+            held = held.with(received.signal);
+        }
+    }
+}
+
+/// The runner died during the start, by no failure of its own.
+fn died(runner: Pid) -> u8 {
+    let how = process::wait_for(runner).map_or_else(String::new, |code| format!(" (exit code {code})"));
+    let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started")).hint("was it killed for lack of memory? see the container's memory limit");
+    Failure::from(problem).print()
+}
+
+/// The program runs.
+struct Running<'a> {
+    signals: SignalFd,
+    lock: Option<OwnedFd>,
+    terminal: Option<&'a Terminal>,
+    program: Pid,
+    options: Supervision,
+    kill_at: Deadline,
+}
+
+struct Supervision {
+    /// Signals go to the program's process group.
+    group: bool,
+    /// How long after TERM the program is killed.
+    kill_after: Option<Duration>,
+}
+
+impl Running<'_> {
+    fn live(mut self, held: Mask) -> u8 {
+        let _ = self.signals.listen_to(Mask::ALL);
+        self.close_what_is_not_ours();
+        held.iter().for_each(|signal| self.forward(signal));
+        let code = self.until_the_program_ends();
+        self.end_the_rest();
+        code
+    }
+
+    /// Descriptors that we inherited are the program's: as long as we had them open, a pipe's reader would wait for us.
+    fn close_what_is_not_ours(&self) {
+        let kept = [Some(self.signals.as_fd()), self.terminal.map(AsFd::as_fd), self.lock.as_ref().map(AsFd::as_fd)];
+        let kept: Vec<_> = kept.into_iter().flatten().collect();
+        descriptor::close_all_but(&kept);
+    }
+
+    /// The loop of an init. Every path out of it gives the program's own end.
+    fn until_the_program_ends(&mut self) -> u8 {
+        let mut buffer = Buffer::default();
+        loop {
+            for &received in self.wait(self.kill_at, &mut buffer) {
+                if received.signal == Signal::CHLD {
+                    if let Some(code) = self.reap() {
+                        return code;
+                    }
+                } else if is_forwarded(received) {
+                    self.forward(received.signal);
+                }
+            }
+            if self.kill_at.has_passed() {
+                self.kill_at = Deadline::NEVER;
+                signal::send(self.target(), Signal::KILL);
+            }
+        }
+    }
+
+    /// Waits for signals, at most until the deadline.
+    fn wait<'a>(&self, deadline: Deadline, buffer: &'a mut Buffer) -> &'a [Received] {
+        let mut ready = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, deadline.timeout());
+        self.signals.read(buffer)
+    }
+
+    /// Takes every child that changed: one SIGCHLD may stand for many. Gives the program's exit code when it is among them, after all others are reaped too.
+    fn reap(&mut self) -> Option<u8> {
+        let mut code = None;
+        loop {
+            match process::reap() {
+                Waited::Changed(child, Change::Stopped(by)) if child == self.program => self.program_stopped(by),
+                Waited::Changed(child, change) if child == self.program => code = change.exit_code(),
+                Waited::Changed(..) => {}
+                Waited::Nothing | Waited::NoChildren => return code,
+            }
+        }
+    }
+
+    fn target(&self) -> Pid {
+        if self.options.group { Pid::from_raw(-self.program.as_raw()) } else { self.program }
+    }
+
+    fn forward(&mut self, signal: Signal) {
+        if signal == Signal::CONT
+            && let Some(terminal) = self.terminal.filter(|terminal| terminal.is_in_foreground(nix::unistd::getpgrp()))
+        {
+            // A shell's `fg` put us into the foreground: it means the program, and all of its job.
+            terminal.give_to(self.program);
+            return signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
+        }
+        signal::send(self.target(), signal);
+        if signal == Signal::TERM
+            && let Some(duration) = self.options.kill_after
+            && !self.kill_at.is_set()
+        {
+            self.kill_at = Deadline::after(duration);
+        }
+    }
+
+    /// Job control. Below a shell we stop as the program did, so that the shell sees its job stopped; PID 1 has no shell that could bring it back, so the program goes on.
+    fn program_stopped(&self, by: Signal) {
+        let by_terminal = matches!(by, Signal::TSTP | Signal::TTIN | Signal::TTOU);
+        if is_pid_1() {
+            if by_terminal && self.terminal.is_some() {
+                signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
+            }
+        } else if let Some(terminal) = self.terminal {
+            terminal.take_back_from(self.program);
+            signal::send(Pid::from_raw(0), Signal::STOP);
+        } else if by_terminal {
+            signal::send(getpid(), Signal::STOP);
+        }
+    }
+
+    /// Whoever outlives the program is asked to end, and after a grace made to. The moment nobody is left it is over.
+    fn end_the_rest(&self) {
+        let rest = match (is_pid_1(), self.options.group) {
+            (true, _) => Pid::from_raw(-1),
+            (false, true) => Pid::from_raw(-self.program.as_raw()),
+            // Another init is above us, and will have them.
+            (false, false) => return,
+        };
+        if nobody_is_left(rest) {
+            return;
+        }
+        signal::send(rest, Signal::TERM);
+        // One that is stopped would not see it.
+        signal::send(rest, Signal::CONT);
+        let deadline = Deadline::after(GRACE);
+        let mut buffer = Buffer::default();
+        while !deadline.has_passed() {
+            if nobody_is_left(rest) {
+                return;
+            }
+            self.wait(deadline, &mut buffer);
+        }
+        signal::send(rest, Signal::KILL);
+    }
+
+}
+
+/// Reaps, and tells whether that was the last. Processes that came by `docker exec` are not our children, and not waited for.
+fn nobody_is_left(rest: Pid) -> bool {
+    loop {
+        match process::reap() {
+            Waited::Changed(..) => {}
+            Waited::Nothing => return rest.as_raw() != -1 && !signal::exists(rest),
+            Waited::NoChildren => return true,
+        }
+    }
+}
+
+fn is_forwarded(received: Received) -> bool {
+    !(received.by_kernel && OUR_OWN.contains(received.signal))
+}
+
+fn is_pid_1() -> bool {
+    getpid().as_raw() == 1
+}

@@ -1,0 +1,12 @@
+//! The only door to the kernel: every `unsafe` block and every raw system call of the project is below this module.
+//!
+//! What [`nix`] wraps safely is used from there, by any module. What it lacks is here: the full 64-bit signal mask, `fork`,
+//! the environment block, the allocator.
+
+pub mod alloc;
+pub mod capability;
+pub mod descriptor;
+pub mod entry;
+pub mod environ;
+pub mod process;
+pub mod signal;

@@ -1,0 +1,286 @@
+//! A value with references in it: `postgresql://${vault:secret/data/db#username}:${…#password | urlencode}@db/app`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::reference::{self, Malformed, Reference};
+use crate::report::printable;
+use crate::secret::Secret;
+
+/// A value that is made when its references are resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// In the order in which they are joined.
+    pub pieces: Vec<Piece>,
+}
+
+/// A part of a [`Template`].
+#[derive(Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text that stands for itself.
+    Text(Vec<u8>),
+    /// A secret, and what is done with it in turn.
+    Secret(Reference, Vec<Filter>),
+}
+
+/// The text may hold a secret that someone wrote into the value.
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(out, "Text({} bytes)", text.len()),
+            Self::Secret(reference, filters) => write!(out, "Secret({reference}, {filters:?})"),
+        }
+    }
+}
+
+/// What can be done with a secret on its way into a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Percent-encodes all but the unreserved characters of RFC 3986.
+    Urlencode,
+    /// Encodes as base64 (RFC 4648, padded).
+    Base64,
+    /// Decodes base64.
+    Base64Decode,
+    /// Makes the text a JSON string, with its quotes.
+    Json,
+    /// Drops white space at both ends.
+    Trim,
+}
+
+const FILTERS: [(&str, Filter); 5] = [
+    ("urlencode", Filter::Urlencode),
+    ("base64", Filter::Base64),
+    ("base64decode", Filter::Base64Decode),
+    ("json", Filter::Json),
+    ("trim", Filter::Trim),
+];
+
+/// A template that cannot be read: where, and of which reference as far as it may be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The scheme and what of the locator is safe to show; empty when nothing is.
+    pub reference: String,
+    /// What is wrong.
+    pub malformed: Malformed,
+}
+
+/// Where a value stands, which decides whether a reference may do without `${…}`.
+pub enum Context<'a> {
+    /// A variable of the environment. Tells whether a path lies below a secret folder.
+    Variable(&'a dyn Fn(&[u8]) -> bool),
+    /// A place that is meant for references: `NAME_FILE`, the configuration.
+    Explicit,
+}
+
+impl Template {
+    /// Reads a value. `None` when nothing in it refers to a secret, so that it stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When something in it is a reference by its scheme, and malformed.
+    pub fn parse(value: &[u8], context: &Context<'_>) -> Result<Option<Self>, Fault> {
+        if value.starts_with(b">>vault:") || value.starts_with(b">>bao:") {
+            let hint = "write the reference without >>";
+            return Err(Fault { reference: String::new(), malformed: Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) } });
+        }
+        let is_bare = match context {
+            Context::Variable(in_secret_folder) => reference::is_bare(value, in_secret_folder),
+            Context::Explicit => reference::begins(value),
+        };
+        if is_bare {
+            return piece(value, &[]).map(|piece| Some(Self { pieces: vec![piece] }));
+        }
+        parse_pieces(value)
+    }
+
+    /// A template of one reference.
+    #[must_use]
+    pub fn of(reference: Reference) -> Self {
+        Self { pieces: vec![Piece::Secret(reference, Vec::new())] }
+    }
+
+    /// The references, in their order.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Secret(reference, _) => Some(reference),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// The value as it was written, with what may not be printed left out.
+    #[must_use]
+    pub fn to_source(&self) -> Vec<u8> {
+        let mut source = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                // A text of the form `${SCHEME:` came from an escape.
+                Piece::Text(text) => source.extend(escape(text)),
+                Piece::Secret(reference, filters) if self.pieces.len() == 1 && filters.is_empty() => source.extend(reference.to_source()),
+                Piece::Secret(reference, filters) => {
+                    source.extend(b"${");
+                    source.extend(reference.to_source());
+                    for filter in filters {
+                        let name = FILTERS.iter().find(|(_, known)| known == filter).map_or("", |(name, _)| name);
+                        source.extend(format!(" | {name}").bytes());
+                    }
+                    source.push(b'}');
+                }
+            }
+        }
+        source
+    }
+}
+
+/// Reads text with `${…}` in it.
+fn parse_pieces(value: &[u8]) -> Result<Option<Template>, Fault> {
+    let mut pieces = Vec::new();
+    let mut text = Vec::new();
+    let mut is_ours = false;
+    let mut rest = value;
+    while let Some(&byte) = rest.first() {
+        if let Some(after) = rest.strip_prefix(b"$${")
+            && reference::begins(after)
+        {
+            is_ours = true;
+            text.extend(b"${");
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix(b"${")
+            && reference::begins(after)
+        {
+            is_ours = true;
+            let Some(end) = after.iter().position(|&byte| byte == b'}') else {
+                return Err(fault(after, Malformed { cause: "no } closes ${".into(), hint: Some("a literal ${ is written as $${") }));
+            };
+            if !text.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut text)));
+            }
+            let (reference, filters) = split_filters(&after[..end]);
+            pieces.push(piece(reference, &filters)?);
+            rest = &after[end + 1..];
+        } else {
+            text.push(byte);
+            rest = &rest[1..];
+        }
+    }
+    if !text.is_empty() || pieces.is_empty() {
+        pieces.push(Piece::Text(text));
+    }
+    Ok(is_ours.then_some(Template { pieces }))
+}
+
+/// The reference, and the filters after the first ` | `.
+fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
+    const SEPARATOR: &[u8] = b" | ";
+    let mut parts = Vec::new();
+    let mut rest = inner;
+    while let Some(at) = rest.windows(SEPARATOR.len()).position(|window| window == SEPARATOR) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + SEPARATOR.len()..];
+    }
+    parts.push(rest);
+    let filters = parts.split_off(1);
+    (parts[0], filters)
+}
+
+fn piece(text: &[u8], filters: &[&[u8]]) -> Result<Piece, Fault> {
+    let reference = Reference::parse(text).map_err(|malformed| fault(text, malformed))?;
+    let filters = filters.iter().map(|name| filter(name).map_err(|malformed| fault(text, malformed))).collect::<Result<_, _>>()?;
+    Ok(Piece::Secret(reference, filters))
+}
+
+fn filter(name: &[u8]) -> Result<Filter, Malformed> {
+    let name = name.trim_ascii();
+    FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter).ok_or_else(|| Malformed {
+        cause: format!("unknown filter {}", printable(name)),
+        hint: Some("filters are urlencode, base64, base64decode, json, trim"),
+    })
+}
+
+/// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default.
+fn fault(text: &[u8], malformed: Malformed) -> Fault {
+    let end = text.iter().position(|byte| matches!(byte, b'?' | b'#' | b' ' | b'$')).unwrap_or(text.len());
+    let more = if end < text.len() { "…" } else { "" };
+    Fault { reference: format!("{}{more}", printable(&text[..end])), malformed }
+}
+
+/// Doubles the dollar of each `${SCHEME:` that is meant literally.
+fn escape(text: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for (index, &byte) in text.iter().enumerate() {
+        if byte == b'$' && text[index..].strip_prefix(b"${").is_some_and(reference::begins) {
+            escaped.push(b'$');
+        }
+        escaped.push(byte);
+    }
+    escaped
+}
+
+/// Unreserved in RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+impl Filter {
+    /// Applies the filter.
+    ///
+    /// # Errors
+    ///
+    /// What the bytes are not; never the bytes.
+    pub fn apply(self, secret: &Secret) -> Result<Secret, &'static str> {
+        let bytes = secret.expose();
+        Ok(match self {
+            Self::Urlencode => Secret::new(percent_encode(bytes, RESERVED).to_string().into_bytes()),
+            Self::Base64 => Secret::new(STANDARD.encode(bytes).into_bytes()),
+            Self::Base64Decode => base64_decode(secret)?,
+            Self::Json => {
+                let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8, which JSON demands")?;
+                Secret::new(serde_json::to_vec(text).map_err(|_| "no JSON string can be made of it")?)
+            }
+            Self::Trim => trim(secret),
+        })
+    }
+}
+
+/// Decodes base64, with or without line breaks and padding.
+///
+/// # Errors
+///
+/// When the bytes are not base64.
+pub fn base64_decode(secret: &Secret) -> Result<Secret, &'static str> {
+    let lenient = base64::engine::GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
+    let engine = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, lenient);
+    let text: Secret = Secret::new(secret.expose().iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    engine.decode(text.expose()).map(Secret::new).map_err(|_| "not base64")
+}
+
+/// Drops ASCII white space at both ends.
+#[must_use]
+pub fn trim(secret: &Secret) -> Secret {
+    Secret::copy_of(secret.expose().trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(filter: Filter, text: &[u8]) -> Result<Vec<u8>, &'static str> {
+        filter.apply(&Secret::copy_of(text)).map(|secret| secret.expose().to_vec())
+    }
+
+    #[test]
+    fn filters_transform_bytes() {
+        assert_eq!(apply(Filter::Urlencode, b"p@ss/w:rd ~._-\xff"), Ok(b"p%40ss%2Fw%3Ard%20~._-%FF".to_vec()));
+        assert_eq!(apply(Filter::Base64, b"a\0b"), Ok(b"YQBi".to_vec()));
+        assert_eq!(apply(Filter::Base64Decode, b"YQBi\nYQ\n"), Ok(b"a\0ba".to_vec()));
+        assert_eq!(apply(Filter::Json, b"a\"b\n"), Ok(br#""a\"b\n""#.to_vec()));
+        assert_eq!(apply(Filter::Trim, b" \t x y \n"), Ok(b"x y".to_vec()));
+        assert_eq!(apply(Filter::Base64Decode, b"!"), Err("not base64"));
+        assert_eq!(apply(Filter::Json, b"\xff"), Err("not UTF-8, which JSON demands"));
+    }
+
+    #[test]
+    fn debug_shows_no_text() {
+        let template = Template::parse(b"hunter2${pass:x?default=hunter3}", &Context::Explicit).unwrap();
+        assert!(!format!("{template:?}").contains("hunter"));
+    }
+}
