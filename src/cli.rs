@@ -133,7 +133,8 @@ const FLAGS: &[Flag] = &[
         variable: Some("USER"),
         help: "start as root, read what root alone may read, and run the program as this user",
         apply: |options, value| {
-            options.user = Some(value.to_str().filter(|text| !text.is_empty()).ok_or("a name or number, with :GROUP or without")?.to_owned());
+            options.user =
+                Some(value.to_str().filter(|text| !text.is_empty()).ok_or("a name or number, with :GROUP or without")?.to_owned());
             Ok(())
         },
     },
@@ -332,9 +333,8 @@ fn apply_variables(options: &mut Options, given: &[&str], variables: &[Vec<u8>])
 
 fn finish(arguments: Arguments) -> Result<Arguments, Problem> {
     match arguments.command {
-        Command::Supervise | Command::Exec if arguments.program.is_empty() => {
-            Err(Problem::new(Code::Usage, "CMD is empty").hint("name the program after --; when ENTRYPOINT is overridden, repeat the image's own CMD"))
-        }
+        Command::Supervise | Command::Exec if arguments.program.is_empty() => Err(Problem::new(Code::Usage, "CMD is empty")
+            .hint("name the program after --; when ENTRYPOINT is overridden, repeat the image's own CMD")),
         Command::Write if !arguments.program.is_empty() => Err(usage("write runs no program")),
         _ => Ok(arguments),
     }
@@ -345,7 +345,8 @@ fn unknown(flag: &str) -> Problem {
 }
 
 fn usage(cause: &str) -> Problem {
-    Problem::new(Code::Usage, printable(cause.as_bytes()).into_owned()).hint("see secret-init --help; the program and its options stand after --")
+    Problem::new(Code::Usage, printable(cause.as_bytes()).into_owned())
+        .hint("see secret-init --help; the program and its options stand after --")
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "a row of the table")]
@@ -468,7 +469,13 @@ mod tests {
     #[test]
     fn globs_match_whole_names() {
         let matches = |glob: &str, name: &str| Glob(glob.as_bytes().to_vec()).matches(name.as_bytes());
-        assert!(matches("GF_*", "GF_DATABASE_FILE") && matches("*_FILE", "A_FILE") && matches("*", "") && matches("A?C", "ABC") && matches("*A*B*", "xAyBz"));
+        assert!(
+            matches("GF_*", "GF_DATABASE_FILE")
+                && matches("*_FILE", "A_FILE")
+                && matches("*", "")
+                && matches("A?C", "ABC")
+                && matches("*A*B*", "xAyBz")
+        );
         assert!(!matches("GF_*", "XGF_A") && !matches("A", "AB") && !matches("A?", "A") && !matches("*A*B", "AxBy"));
     }
 }

@@ -44,7 +44,11 @@ impl Environment {
                 Err(problem) => problems.push(problem.about(printable(file.as_ref().as_os_str().as_encoded_bytes())).about("--env-file")),
             }
         }
-        if problems.is_empty() { Ok(environment) } else { Err(Failure { problems, summary: "the environment is not complete; nothing was started".into() }) }
+        if problems.is_empty() {
+            Ok(environment)
+        } else {
+            Err(Failure { problems, summary: "the environment is not complete; nothing was started".into() })
+        }
     }
 
     /// Adds the variables of a file; the first `inherited` ones are the container's.
@@ -53,7 +57,8 @@ impl Environment {
             let code = failure.code();
             Problem { code, subject: Vec::new(), cause: failure.cause, hint: failure.hint }
         })?;
-        let lines = store::parse_dotenv(&text).map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
+        let lines = store::parse_dotenv(&text)
+            .map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
         for store::Line { name, value } in lines {
             let name = name.into_bytes();
             let value = value.expose().to_vec();

@@ -52,7 +52,15 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
             let version = answer.and_then(|answer| answer.version()).map_or_else(|| "-".to_owned(), ToString::to_string);
             let took = answer.map_or(Duration::ZERO, |answer| answer.took);
             let milliseconds = format!("{:.1}", took.as_secs_f64() * 1000.0);
-            rows.push([delivery.name.clone(), reference.to_string(), store_name(reference), destination(delivery), version, milliseconds, result.to_owned()]);
+            rows.push([
+                delivery.name.clone(),
+                reference.to_string(),
+                store_name(reference),
+                destination(delivery),
+                version,
+                milliseconds,
+                result.to_owned(),
+            ]);
         }
     }
     if rows.len() == 1 {
@@ -66,7 +74,12 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
 #[must_use]
 pub fn summary(plan: &Plan) -> String {
     let files = plan.files().count();
-    format!("delivered {} ({}, {})", count(plan.deliveries.len(), "secret"), count(plan.deliveries.len() - files, "variable"), count(files, "file"))
+    format!(
+        "delivered {} ({}, {})",
+        count(plan.deliveries.len(), "secret"),
+        count(plan.deliveries.len() - files, "variable"),
+        count(files, "file")
+    )
 }
 
 fn store_name(reference: &Reference) -> String {

@@ -10,18 +10,18 @@
 //! Each looks down only, as `tests/architecture.rs` makes sure.
 
 pub mod cli;
-pub mod reference;
-pub mod template;
-pub mod environment;
-pub mod plan;
-pub mod store;
-pub mod secret;
-pub mod resolve;
-pub mod inspect;
-pub mod user;
 pub mod deliver;
-pub mod run;
+pub mod environment;
 pub mod handshake;
-pub mod supervise;
+pub mod inspect;
+pub mod plan;
+pub mod reference;
 pub mod report;
+pub mod resolve;
+pub mod run;
+pub mod secret;
+pub mod store;
+pub mod supervise;
 pub mod sys;
+pub mod template;
+pub mod user;

@@ -87,7 +87,9 @@ impl Plan {
             passed: environment.irregular.clone(),
             left_alone: Vec::new(),
             warnings: Vec::new(),
-            settings: store::Settings { credentials_directory: environment.value(b"CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec())) },
+            settings: store::Settings {
+                credentials_directory: environment.value(b"CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec())),
+            },
             in_kubernetes: environment.value(b"KUBERNETES_SERVICE_HOST").is_some(),
         }
     }
@@ -183,7 +185,11 @@ impl Planner<'_> {
         }
         if self.environment.value(file.plain).is_some_and(|value| !value.is_empty()) {
             let cause = format!("is ignored, since {} is set", printable(file.plain));
-            return self.warn(Problem::new(Code::Configuration, cause).about(printable(&variable.name)).hint(format!("unset one of the two; {} wins", printable(file.plain))));
+            return self.warn(
+                Problem::new(Code::Configuration, cause)
+                    .about(printable(&variable.name))
+                    .hint(format!("unset one of the two; {} wins", printable(file.plain))),
+            );
         }
         match template {
             None => self.deliver(variable, Template::of(Reference::file(&variable.value)), true, Target::Variable(file.plain.to_vec())),
@@ -227,10 +233,17 @@ impl Planner<'_> {
             }
             if reference.options.mode.is_some() && matches!(target, Target::Variable(_)) {
                 let hint = format!("write {name}_FILE={reference} to get a file");
-                self.problems.push(Problem::new(Code::Configuration, "a mode is for files, and this is a variable").about(reference).about(&name).hint(hint));
+                self.problems.push(
+                    Problem::new(Code::Configuration, "a mode is for files, and this is a variable")
+                        .about(reference)
+                        .about(&name)
+                        .hint(hint),
+                );
             }
             if reference.options.refresh.is_some() {
-                let problem = Problem::new(Code::Configuration, "refresh is not acted on: this version fetches once, at the start").about(reference).about(&name);
+                let problem = Problem::new(Code::Configuration, "refresh is not acted on: this version fetches once, at the start")
+                    .about(reference)
+                    .about(&name);
                 self.warn(problem);
             }
         }
@@ -284,13 +297,15 @@ impl Planner<'_> {
     /// `write` has no program, so nothing can be delivered into an environment.
     fn keep_files_alone(&mut self) {
         let deliveries = std::mem::take(&mut self.plan.deliveries);
-        let (files, variables): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File { .. }));
+        let (files, variables): (Vec<_>, Vec<_>) =
+            deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File { .. }));
         self.plan.deliveries = files;
         for delivery in variables {
             self.warn(Problem::new(Code::Configuration, "is not delivered: write makes files alone").about(delivery.name));
         }
         if self.plan.deliveries.is_empty() && self.problems.is_empty() {
-            let problem = Problem::new(Code::Configuration, "there is no file to write").hint("a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db");
+            let problem = Problem::new(Code::Configuration, "there is no file to write")
+                .hint("a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db");
             self.problems.push(problem);
         }
     }
@@ -350,6 +365,8 @@ impl SecretFolders {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
         let is_below = |folder: &Path| path.starts_with(folder) && path != folder;
-        !climbs && !SERVICE_ACCOUNT.iter().any(|folder| path.starts_with(folder)) && self.0.iter().any(|folder| is_below(Path::new(std::ffi::OsStr::from_bytes(folder))))
+        !climbs
+            && !SERVICE_ACCOUNT.iter().any(|folder| path.starts_with(folder))
+            && self.0.iter().any(|folder| is_below(Path::new(std::ffi::OsStr::from_bytes(folder))))
     }
 }

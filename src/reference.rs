@@ -169,7 +169,8 @@ pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
 
 /// The row of the scheme that a text begins with, and where the locator begins.
 fn row(text: &[u8]) -> Option<(&'static Row, usize)> {
-    let (row, prefix) = ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn(text))?;
+    let (row, prefix) =
+        ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn(text))?;
     let locator = &text[prefix..];
     let is_literal = row.scheme == Scheme::Literal;
     let cannot_start = locator.starts_with(b"//") || matches!(locator.first(), Some(b'-' | b'=' | b'?' | b'+'));
@@ -233,7 +234,10 @@ impl Reference {
 
     fn set_selector(&mut self, text: &str) -> Result<(), Malformed> {
         if text.starts_with("${") {
-            return Err(Malformed::hint("Go templates are not supported", "name the key after #, and write filters as ${REFERENCE | FILTER}"));
+            return Err(Malformed::hint(
+                "Go templates are not supported",
+                "name the key after #, and write filters as ${REFERENCE | FILTER}",
+            ));
         }
         if text.contains('?') {
             return Err(Malformed::hint("an option stands after the selector", "options go before #, and a ? in a key is written as %3F"));
@@ -275,7 +279,9 @@ impl Reference {
             Scheme::Dotenv if !matches!(self.selector, Some(Selector::Key(_))) => {
                 Err(Malformed::hint("no variable is named", "write dotenv:/path/.env#NAME, or load the whole file with --env-file"))
             }
-            Scheme::Cred if !is_component(&self.locator) => Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -")),
+            Scheme::Cred if !is_component(&self.locator) => {
+                Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -"))
+            }
             _ => Ok(()),
         }
     }
@@ -283,7 +289,10 @@ impl Reference {
     /// Whether two references are answered by the same fetch.
     #[must_use]
     pub fn same_secret(&self, other: &Self) -> bool {
-        self.scheme == other.scheme && self.prefix == other.prefix && self.locator == other.locator && self.options.store == other.options.store
+        self.scheme == other.scheme
+            && self.prefix == other.prefix
+            && self.locator == other.locator
+            && self.options.store == other.options.store
     }
 
     /// The scheme as it was written, without the colon.
@@ -394,7 +403,9 @@ impl Options {
                 }
             }
             "mode" => {
-                let mode = file_mode(&value).ok_or_else(|| Malformed::hint("mode takes an octal number like 0440", "the owner must be able to read, and others never may write"))?;
+                let mode = file_mode(&value).ok_or_else(|| {
+                    Malformed::hint("mode takes an octal number like 0440", "the owner must be able to read, and others never may write")
+                })?;
                 if self.mode.replace(mode).is_some() {
                     return Err(twice());
                 }

@@ -258,7 +258,9 @@ pub fn os_error(error: &std::io::Error) -> String {
 #[must_use]
 pub fn printable(bytes: &[u8]) -> Cow<'_, str> {
     const LONGEST: usize = 300;
-    let harmless = |char: char| !char.is_control() && !matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let harmless = |char: char| {
+        !char.is_control() && !matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     if let Ok(text) = std::str::from_utf8(bytes)
         && text.len() <= LONGEST
         && text.chars().all(harmless)
@@ -310,7 +312,8 @@ mod tests {
 
     #[test]
     fn of_several_problems_the_first_in_the_precedence_gives_the_exit_code() {
-        let failure = |codes: &[Code]| Failure { problems: codes.iter().map(|&code| Problem::new(code, "x")).collect(), summary: String::new() };
+        let failure =
+            |codes: &[Code]| Failure { problems: codes.iter().map(|&code| Problem::new(code, "x")).collect(), summary: String::new() };
         assert_eq!(failure(&[Code::Unavailable, Code::Denied, Code::NotFound]).code(), 77);
         assert_eq!(failure(&[Code::Unavailable, Code::Data]).code(), 65);
         assert_eq!(failure(&[Code::Unavailable]).code(), 69);

@@ -88,13 +88,21 @@ pub async fn fetch(plan: &Plan) -> Answers {
         let started = Instant::now();
         let results = store.fetch(&batch).await;
         let took = started.elapsed();
-        answers.0.extend(batch.into_iter().zip(results).map(|(wanted, result)| Answer { reference: wanted.reference, result: result.and_then(first_time), took }));
+        answers.0.extend(batch.into_iter().zip(results).map(|(wanted, result)| Answer {
+            reference: wanted.reference,
+            result: result.and_then(first_time),
+            took,
+        }));
     }
     answers
 }
 
 fn of_scheme(wanted: &[&Reference], scheme: Scheme) -> Vec<Wanted> {
-    wanted.iter().filter(|reference| reference.scheme == scheme).map(|&reference| Wanted { reference: reference.clone(), since: None }).collect()
+    wanted
+        .iter()
+        .filter(|reference| reference.scheme == scheme)
+        .map(|&reference| Wanted { reference: reference.clone(), since: None })
+        .collect()
 }
 
 /// Nothing can be unchanged when no version was known.
@@ -154,7 +162,9 @@ impl Answers {
             Err(failure) => Err(failure.clone()),
         };
         let mut secret = match selected {
-            Err(failure) if failure.kind == FailureKind::NotFound && default.is_some() => Secret::copy_of(default.as_deref().unwrap_or_default().as_bytes()),
+            Err(failure) if failure.kind == FailureKind::NotFound && default.is_some() => {
+                Secret::copy_of(default.as_deref().unwrap_or_default().as_bytes())
+            }
             Err(failure) if failure.kind == FailureKind::NotFound && *optional => return Ok(None),
             result => {
                 let mut secret = result?;

@@ -113,7 +113,9 @@ impl Program {
         let name = self.arguments[0].to_bytes();
         let code = if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) { Code::NoProgram } else { Code::CannotRun };
         let hint = match errno {
-            Errno::ENOENT if name.contains(&b'/') && nix::unistd::access(self.arguments[0].as_c_str(), nix::unistd::AccessFlags::F_OK).is_ok() => {
+            Errno::ENOENT
+                if name.contains(&b'/') && nix::unistd::access(self.arguments[0].as_c_str(), nix::unistd::AccessFlags::F_OK).is_ok() =>
+            {
                 "the file is there: the interpreter that its #! line or ELF header names is missing"
             }
             Errno::ENOENT if name.contains(&b'/') => "check the path in the image; a relative one starts at WORKDIR",

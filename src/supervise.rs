@@ -169,7 +169,8 @@ fn wait_for_start(signals: &SignalFd, watcher: &Watcher, runner: Pid) -> Outcome
 /// The runner died during the start, by no failure of its own.
 fn died(runner: Pid) -> u8 {
     let how = process::wait_for(runner).map_or_else(String::new, |code| format!(" (exit code {code})"));
-    let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started")).hint("was it killed for lack of memory? see the container's memory limit");
+    let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started"))
+        .hint("was it killed for lack of memory? see the container's memory limit");
     Failure::from(problem).print()
 }
 
@@ -307,7 +308,6 @@ impl Running<'_> {
         }
         signal::send(rest, Signal::KILL);
     }
-
 }
 
 /// Reaps, and tells whether that was the last. Processes that came by `docker exec` are not our children, and not waited for.

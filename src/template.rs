@@ -83,7 +83,10 @@ impl Template {
     pub fn parse(value: &[u8], context: &Context<'_>) -> Result<Option<Self>, Fault> {
         if value.starts_with(b">>vault:") || value.starts_with(b">>bao:") {
             let hint = "write the reference without >>";
-            return Err(Fault { reference: String::new(), malformed: Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) } });
+            return Err(Fault {
+                reference: String::new(),
+                malformed: Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) },
+            });
         }
         let is_bare = match context {
             Context::Variable(in_secret_folder) => reference::is_bare(value, in_secret_folder),

@@ -62,14 +62,18 @@ pub fn find_in(text: &str, passwd: &[u8], group: &[u8]) -> Result<Account, Probl
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let entry = lines(passwd).filter_map(|fields| PasswdEntry::read(&fields)).find(|entry| entry.name == user.as_bytes() || number(user.as_bytes()) == Some(entry.uid));
+    let entry = lines(passwd)
+        .filter_map(|fields| PasswdEntry::read(&fields))
+        .find(|entry| entry.name == user.as_bytes() || number(user.as_bytes()) == Some(entry.uid));
     let uid = match (&entry, number(user.as_bytes())) {
         (Some(entry), _) => entry.uid,
         (None, Some(uid)) => uid,
         (None, None) => return Err(configuration("no such user in /etc/passwd", "give numbers, UID:GID, which need no entry")),
     };
     let gid = match (wanted_group, &entry) {
-        (Some(name), _) => find_group(name, group).ok_or_else(|| configuration("no such group in /etc/group", "give the group's number"))?,
+        (Some(name), _) => {
+            find_group(name, group).ok_or_else(|| configuration("no such group in /etc/group", "give the group's number"))?
+        }
         (None, Some(entry)) => entry.gid,
         (None, None) => return Err(configuration("the user has no entry in /etc/passwd", "give the group too, as UID:GID")),
     };
@@ -93,7 +97,12 @@ struct PasswdEntry<'a> {
 
 impl<'a> PasswdEntry<'a> {
     fn read(fields: &[&'a [u8]]) -> Option<Self> {
-        Some(Self { name: fields.first().filter(|name| !name.is_empty())?, uid: number(fields.get(2)?)?, gid: number(fields.get(3)?)?, home: fields.get(5)? })
+        Some(Self {
+            name: fields.first().filter(|name| !name.is_empty())?,
+            uid: number(fields.get(2)?)?,
+            gid: number(fields.get(3)?)?,
+            home: fields.get(5)?,
+        })
     }
 }
 
@@ -102,7 +111,10 @@ fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 fn find_group(name: &str, group: &[u8]) -> Option<u32> {
-    lines(group).find(|fields| fields.first() == Some(&name.as_bytes())).and_then(|fields| number(fields.get(2)?)).or_else(|| number(name.as_bytes()))
+    lines(group)
+        .find(|fields| fields.first() == Some(&name.as_bytes()))
+        .and_then(|fields| number(fields.get(2)?))
+        .or_else(|| number(name.as_bytes()))
 }
 
 fn is_member(fields: &[&[u8]], user: &[u8]) -> bool {
@@ -138,12 +150,15 @@ impl Account {
         // An init that stays root needs KILL for the signals that it forwards.
         let needed = [Capability::SetUid, Capability::SetGid, Capability::Chown, Capability::Kill];
         let needed = if stays { &needed[..] } else { &needed[..3] };
-        let missing: Vec<&str> = needed.iter().filter(|&&capability| !capability::is_effective(capability)).map(|capability| capability.name()).collect();
+        let missing: Vec<&str> =
+            needed.iter().filter(|&&capability| !capability::is_effective(capability)).map(|capability| capability.name()).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let names = missing.join(", ");
-        Err(self.problem(format!("the capability to change the user is missing: {names}")).hint(format!("add it: cap_add: [{names}] in Compose, --cap-add for docker run")))
+        Err(self
+            .problem(format!("the capability to change the user is missing: {names}"))
+            .hint(format!("add it: cap_add: [{names}] in Compose, --cap-add for docker run")))
     }
 
     /// Gives up root for good: groups, group, user, in all their forms, and makes sure of it.
@@ -175,7 +190,9 @@ impl Account {
             numbers
         };
         let groups = nix::unistd::getgroups().map_err(|_| unverified())?;
-        let is_complete = [user.real, user.effective, user.saved] == [uid; 3] && [group.real, group.effective, group.saved] == [gid; 3] && raw(groups) == raw(wanted);
+        let is_complete = [user.real, user.effective, user.saved] == [uid; 3]
+            && [group.real, group.effective, group.saved] == [gid; 3]
+            && raw(groups) == raw(wanted);
         let is_final = uid.is_root() || nix::unistd::setuid(Uid::from_raw(0)).is_err();
         if is_complete && is_final { Ok(()) } else { Err(unverified()) }
     }
@@ -195,7 +212,8 @@ impl Account {
 fn give_standard_streams(uid: Uid) {
     for number in 0..3 {
         let stream = descriptor::standard(number);
-        let is_pipe = nix::sys::stat::fstat(stream).is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO);
+        let is_pipe =
+            nix::sys::stat::fstat(stream).is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO);
         let is_terminal = nix::unistd::isatty(stream).unwrap_or(false);
         if is_pipe || is_terminal {
             // Not worth a failed start: most programs write to the descriptor that they have.
@@ -218,7 +236,10 @@ mod tests {
     #[test]
     fn a_name_brings_its_groups() {
         let account = find("app").unwrap();
-        assert_eq!((account.uid, account.gid, account.groups, account.name.as_str(), account.home.as_slice()), (1000, 1001, vec![50, 51, 1001], "app", &b"/home/app"[..]));
+        assert_eq!(
+            (account.uid, account.gid, account.groups, account.name.as_str(), account.home.as_slice()),
+            (1000, 1001, vec![50, 51, 1001], "app", &b"/home/app"[..])
+        );
         assert_eq!(find("1000").unwrap().groups, [50, 51, 1001]);
     }
 

@@ -32,7 +32,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 /// Which of our names are in the directory, one a line: what a later start may sweep.
 const MANIFEST: &str = ".secret-init.files";
 
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// From linux/magic.h; nix has no name for it, and the type differs between C libraries.
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
 impl Directory {
     /// Opens the directory that the options name, or a default one, and makes it when it is not there.
@@ -44,7 +45,8 @@ impl Directory {
         // Another user than ours must be able to go through, but not to list.
         let mode = if account.is_some_and(|account| !account.is_current()) { 0o711 } else { 0o700 };
         if let Some(path) = &options.directory {
-            return Self::open_at(path, mode, options.allow_disk, OFlag::empty()).map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
+            return Self::open_at(path, mode, options.allow_disk, OFlag::empty())
+                .map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
         }
         let default = Path::new(DEFAULT);
         let why_not = match Self::open_default(default, mode) {
@@ -83,7 +85,8 @@ impl Directory {
             Err(errno) => return Err(about(path, format!("cannot be made: {}", errno.desc().to_lowercase()))),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | extra;
-        let descriptor = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
+        let descriptor = nix::fcntl::open(path, flags, Mode::empty())
+            .map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
         let mut directory = Self { path: path.to_owned(), warning: None, descriptor };
         directory.check(mode, is_new, allow_disk)?;
         Ok(directory)
@@ -94,7 +97,12 @@ impl Directory {
         if !is_memory(filesystem) && !allow_disk {
             return Err(about(&self.path, "is not in memory (tmpfs or ramfs)"));
         }
-        if let Err(errno) = nix::unistd::faccessat(&self.descriptor, ".", nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        if let Err(errno) = nix::unistd::faccessat(
+            &self.descriptor,
+            ".",
+            nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+            AtFlags::AT_EACCESS,
+        ) {
             return Err(about(&self.path, format!("cannot be written: {}", errno.desc().to_lowercase())));
         }
         let mut status = self.status()?;
@@ -129,19 +137,25 @@ impl Directory {
                 self.remove(name);
             }
             let manifest: Vec<u8> = planned.iter().flat_map(|name| [name.as_bytes(), b"\n"].concat()).collect();
-            files::replace(self, MANIFEST, &manifest, 0o400, None).map_err(|problem| problem.about(printable(self.path.as_os_str().as_encoded_bytes())))?;
+            files::replace(self, MANIFEST, &manifest, 0o400, None)
+                .map_err(|problem| problem.about(printable(self.path.as_os_str().as_encoded_bytes())))?;
         }
         self.flock(FlockArg::LockShared);
         Ok(())
     }
 
-    #[allow(deprecated, reason = "nix's Flock would tie the lock to a value, and ours belongs to the descriptor that goes to another process")]
+    #[allow(
+        deprecated,
+        reason = "nix's Flock would tie the lock to a value, and ours belongs to the descriptor that goes to another process"
+    )]
     fn flock(&self, how: FlockArg) -> bool {
         nix::fcntl::flock(self.descriptor.as_raw_fd(), how).is_ok()
     }
 
     fn names(&self) -> Vec<String> {
-        let Ok(mut listing) = nix::dir::Dir::openat(&self.descriptor, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) else {
+        let Ok(mut listing) =
+            nix::dir::Dir::openat(&self.descriptor, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        else {
             return Vec::new();
         };
         listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned)).collect()
@@ -182,7 +196,7 @@ fn about(path: &Path, cause: impl Into<String>) -> Problem {
 }
 
 fn is_memory(filesystem: FsType) -> bool {
-    filesystem == TMPFS_MAGIC || filesystem == FsType(RAMFS_MAGIC)
+    filesystem == TMPFS_MAGIC || u64::try_from(filesystem.0) == Ok(RAMFS_MAGIC)
 }
 
 /// A name that no other container has, even when several share `/dev/shm` (`--ipc=host`): the mount namespace's number is the container's own.
@@ -195,9 +209,13 @@ fn own_in_shared_memory() -> PathBuf {
 fn how_to_mount(path: &Path, in_kubernetes: bool) -> String {
     let path = printable(path.as_os_str().as_encoded_bytes());
     if in_kubernetes {
-        format!("add to the pod volumes: [{{name: secrets, emptyDir: {{medium: Memory}}}}], and to the container volumeMounts: [{{name: secrets, mountPath: {path}}}]")
+        format!(
+            "add to the pod volumes: [{{name: secrets, emptyDir: {{medium: Memory}}}}], and to the container volumeMounts: [{{name: secrets, mountPath: {path}}}]"
+        )
     } else {
         let user = nix::unistd::geteuid();
-        format!("mount a tmpfs: docker run --tmpfs {path}:mode=0700,uid={user}, or in Compose tmpfs: [\"{path}:mode=0700,uid={user}\"]; or accept a disk with --allow-disk")
+        format!(
+            "mount a tmpfs: docker run --tmpfs {path}:mode=0700,uid={user}, or in Compose tmpfs: [\"{path}:mode=0700,uid={user}\"]; or accept a disk with --allow-disk"
+        )
     }
 }

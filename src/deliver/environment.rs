@@ -17,7 +17,9 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
     for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
         match (&delivery.target, secret, directory) {
             (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
-            (Target::File { name, variable, .. }, Some(_), Some(directory)) => set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec())),
+            (Target::File { name, variable, .. }, Some(_), Some(directory)) => {
+                set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec()))
+            }
             _ => {}
         }
     }
@@ -52,7 +54,9 @@ pub fn check_size(plan: &Plan, secrets: &Secrets, environment: &[CString], progr
     match variables.max_by_key(|(_, secret)| secret.as_ref().map_or(0, crate::secret::Secret::len)) {
         Some((largest, secret)) => {
             let length = secret.as_ref().map_or(0, crate::secret::Secret::len);
-            Err(problem.about(&largest.name).hint(format!("{} is the largest with {length} bytes: deliver it as a file", printable(largest.name.as_bytes()))))
+            Err(problem
+                .about(&largest.name)
+                .hint(format!("{} is the largest with {length} bytes: deliver it as a file", printable(largest.name.as_bytes()))))
         }
         None => Err(problem.hint("raise the stack limit (ulimit -s), or pass less")),
     }

@@ -106,7 +106,9 @@ fn problem(directory: &Directory, name: &str, cause: &str, errno: Errno) -> Prob
     let path = printable(directory.path.join(name).as_os_str().as_encoded_bytes()).into_owned();
     let problem = Problem::new(Code::CannotWrite, cause).about(path);
     match errno {
-        Errno::ENOSPC | Errno::EDQUOT => problem.hint("make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice"),
+        Errno::ENOSPC | Errno::EDQUOT => {
+            problem.hint("make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice")
+        }
         Errno::EPERM | Errno::EACCES => problem.hint("the directory must be writable for us; with --user, keep the capability CHOWN"),
         Errno::EISDIR | Errno::ENOTEMPTY => problem.hint("a directory has this name; remove it"),
         _ => problem,

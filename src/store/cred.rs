@@ -7,7 +7,8 @@ use std::path::Path;
 use super::{BoxFuture, Failure, FailureKind, Fetched, Row, Settings, Store, Wanted, file};
 use crate::reference::Scheme;
 
-pub(super) const ROW: Row = Row { scheme: Scheme::Cred, name: "cred", summary: "a credential of systemd's kind: cred:NAME is $CREDENTIALS_DIRECTORY/NAME", open };
+pub(super) const ROW: Row =
+    Row { scheme: Scheme::Cred, name: "cred", summary: "a credential of systemd's kind: cred:NAME is $CREDENTIALS_DIRECTORY/NAME", open };
 
 fn open(settings: &Settings) -> Box<dyn Store> {
     Box::new(Credentials { directory: settings.credentials_directory.clone() })

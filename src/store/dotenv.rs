@@ -9,7 +9,8 @@ use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Settings, St
 use crate::reference::Scheme;
 use crate::secret::Secret;
 
-pub(super) const ROW: Row = Row { scheme: Scheme::Dotenv, name: "dotenv", summary: "one variable of an environment file: dotenv:/path/.env#KEY", open };
+pub(super) const ROW: Row =
+    Row { scheme: Scheme::Dotenv, name: "dotenv", summary: "one variable of an environment file: dotenv:/path/.env#KEY", open };
 
 fn open(_: &Settings) -> Box<dyn Store> {
     Box::new(Dotenv)
@@ -99,7 +100,11 @@ impl<'a> Reader<'a> {
             self.advance(b"export".len());
             self.skip_blanks();
         }
-        let length = self.rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))).unwrap_or(self.rest.len());
+        let length = self
+            .rest
+            .iter()
+            .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')))
+            .unwrap_or(self.rest.len());
         let name = String::from_utf8_lossy(&self.rest[..length]).into_owned();
         if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
             return Err(self.unreadable("no name of a variable"));
@@ -152,7 +157,11 @@ impl<'a> Reader<'a> {
         self.advance(1);
         let line = self.line;
         let after = self.take_line().trim_ascii();
-        if after.is_empty() || after.starts_with(b"#") { Ok(value) } else { Err(Unreadable { line, cause: "text after the closing quote" }) }
+        if after.is_empty() || after.starts_with(b"#") {
+            Ok(value)
+        } else {
+            Err(Unreadable { line, cause: "text after the closing quote" })
+        }
     }
 
     fn skip_blanks(&mut self) {
@@ -218,7 +227,10 @@ mod tests {
         assert_eq!(one("A=\"l1\\nl2\\t\\\"\\\\\\$x\" # comment"), "l1\nl2\t\"\\$x");
         assert_eq!(one("A=\"line 1\nline 2\"\n"), "line 1\nline 2");
         assert_eq!(one("A='${HOME} \\n'"), "${HOME} \\n");
-        assert_eq!(read("\u{feff}A=1\n\n# c\nB\nC=3\nA=2"), [("A", "1"), ("C", "3"), ("A", "2")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            read("\u{feff}A=1\n\n# c\nB\nC=3\nA=2"),
+            [("A", "1"), ("C", "3"), ("A", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::secret::{Secret, Version};
 /// The largest secret, in bytes: that of a Kubernetes Secret.
 pub const LARGEST: usize = 1 << 20;
 
-pub(super) const ROW: Row = Row { scheme: Scheme::File, name: "file", summary: "a file: file:/run/secrets/db, file:/etc/creds.json#/db/password", open };
+pub(super) const ROW: Row =
+    Row { scheme: Scheme::File, name: "file", summary: "a file: file:/run/secrets/db, file:/etc/creds.json#/db/password", open };
 
 fn open(_: &Settings) -> Box<dyn Store> {
     Box::new(Files)
@@ -27,7 +28,9 @@ struct Files;
 
 impl Store for Files {
     fn fetch<'a>(&'a self, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Result<Fetched, Failure>>> {
-        Box::pin(std::future::ready(wanted.iter().map(|wanted| fetch(Path::new(std::ffi::OsStr::from_bytes(&wanted.reference.locator)), wanted)).collect()))
+        Box::pin(std::future::ready(
+            wanted.iter().map(|wanted| fetch(Path::new(std::ffi::OsStr::from_bytes(&wanted.reference.locator)), wanted)).collect(),
+        ))
     }
 }
 
@@ -80,7 +83,11 @@ fn check(file: &File, status: &FileStat, path: &Path) -> Result<(), Failure> {
     let invalid = |cause: &str| Failure::new(FailureKind::Invalid, cause);
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
     if kind == SFlag::S_IFDIR {
-        let hint = if path.starts_with("/run/secrets") { "Docker makes a directory where a bind mount's source is missing" } else { "name a file in it" };
+        let hint = if path.starts_with("/run/secrets") {
+            "Docker makes a directory where a bind mount's source is missing"
+        } else {
+            "name a file in it"
+        };
         return Err(invalid("is a directory").hint(hint));
     }
     if kind != SFlag::S_IFREG {
@@ -110,14 +117,19 @@ fn refused(errno: Errno, path: &Path) -> Failure {
         Errno::ENOENT | Errno::ENOTDIR => Failure::new(FailureKind::NotFound, "no such file"),
         Errno::EACCES | Errno::EPERM => {
             let user = nix::unistd::geteuid();
-            let owner = nix::sys::stat::stat(path).map_or(String::new(), |status| format!(" (owner {}, mode {:04o})", status.st_uid, status.st_mode & 0o7777));
+            let owner = nix::sys::stat::stat(path)
+                .map_or(String::new(), |status| format!(" (owner {}, mode {:04o})", status.st_uid, status.st_mode & 0o7777));
             Failure::new(FailureKind::Denied, format!("permission denied for uid {user}{owner}"))
                 .hint("make the file readable for that user, or start as root and give the program its user with --user")
         }
-        Errno::ELOOP => Failure::new(FailureKind::Invalid, "is a link into procfs, or a loop of links").hint("a secret is read from a regular file"),
+        Errno::ELOOP => {
+            Failure::new(FailureKind::Invalid, "is a link into procfs, or a loop of links").hint("a secret is read from a regular file")
+        }
         Errno::ENAMETOOLONG => Failure::new(FailureKind::Invalid, "the path is too long"),
         // A FIFO-like special file without its driver, or a socket.
-        Errno::ENXIO | Errno::ENODEV => Failure::new(FailureKind::Invalid, "is not a regular file").hint("a secret is read from a regular file"),
+        Errno::ENXIO | Errno::ENODEV => {
+            Failure::new(FailureKind::Invalid, "is not a regular file").hint("a secret is read from a regular file")
+        }
         _ => Failure::new(FailureKind::Unavailable { retry_after: None }, errno.desc().to_lowercase()),
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn select(json: &Secret, steps: &[String]) -> Result<Secret, Failure>
 }
 
 fn not_json(why: &str) -> Failure {
-    Failure::new(FailureKind::Invalid, format!("a key is asked for and the secret is not JSON: {why}")).hint("leave the # out to get the whole secret")
+    Failure::new(FailureKind::Invalid, format!("a key is asked for and the secret is not JSON: {why}"))
+        .hint("leave the # out to get the whole secret")
 }
 
 fn position(error: &serde_json::Error) -> String {
@@ -151,7 +152,10 @@ mod tests {
         assert_eq!(pick(r#"{"a": [1]}"#, &["a", "01"]).unwrap_err(), "no such key at step 2 of the pointer");
         assert_eq!(pick(r#"{"a": null}"#, &["a"]).unwrap_err(), "the key is there and its value is null");
         assert_eq!(pick(r#"{"a": 1, "a": 2}"#, &["a"]).unwrap_err(), "the key stands twice in the JSON object");
-        assert_eq!(pick(r#"{"a": "hunter2"}"#, &["a", "b"]).unwrap_err(), "a key is asked for and the secret is no JSON object at step 2 of the pointer");
+        assert_eq!(
+            pick(r#"{"a": "hunter2"}"#, &["a", "b"]).unwrap_err(),
+            "a key is asked for and the secret is no JSON object at step 2 of the pointer"
+        );
         assert_eq!(pick("hunter2", &["a"]).unwrap_err(), "a key is asked for and the secret is not JSON: line 1, column 1");
         assert_eq!(pick("\"a\"", &["a"]).unwrap_err(), "a key is asked for and the secret is no JSON object");
     }
