@@ -18,7 +18,7 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
         match (&delivery.target, secret, directory) {
             (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
             (Target::File { name, variable, .. }, Some(_), Some(directory)) => {
-                set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec()))
+                set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec()));
             }
             _ => {}
         }
