@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unsafe_code, reason = "signals and pidfds, as the tests of an init need them")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test that fails is to panic")]
-#![allow(clippy::pedantic, reason = "the builder is to read as a sentence")]
+#![allow(clippy::pedantic, clippy::wrong_self_convention, reason = "the builder is to read as a sentence")]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
