@@ -6,6 +6,7 @@ mod files;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::cli::{Arguments, Command};
 use crate::plan::{Plan, consequence};
@@ -19,6 +20,8 @@ use directory::Directory;
 pub struct Delivered {
     /// The program's whole environment.
     pub environment: Vec<CString>,
+    /// Where files are; none when none was written.
+    pub directory: Option<PathBuf>,
     /// Locks the directory as long as it is open somewhere; none when no file was written.
     pub lock: Option<OwnedFd>,
 }
@@ -65,5 +68,6 @@ pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, 
         }
         files::write(plan, secrets, directory, account).map_err(failed)?;
     }
-    Ok(Delivered { environment, lock: place.0.map(Directory::into_lock) })
+    let directory = place.0.as_ref().map(|directory| directory.path.clone());
+    Ok(Delivered { environment, directory, lock: place.0.map(Directory::into_lock) })
 }

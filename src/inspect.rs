@@ -1,5 +1,6 @@
 //! What `plan` and `check` answer: tables without a value in them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::Command;
@@ -72,14 +73,12 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
 
 /// The line of level info about a start.
 #[must_use]
-pub fn summary(plan: &Plan) -> String {
+pub fn summary(plan: &Plan, directory: Option<&Path>, took: Duration) -> String {
     let files = plan.files().count();
-    format!(
-        "delivered {} ({}, {})",
-        count(plan.deliveries.len(), "secret"),
-        count(plan.deliveries.len() - files, "variable"),
-        count(files, "file")
-    )
+    let place = directory.map_or_else(String::new, |path| format!(" in {}", report::printable(path.as_os_str().as_encoded_bytes())));
+    let variables = plan.deliveries.len() - files;
+    let (total, variables, files) = (count(plan.deliveries.len(), "secret"), count(variables, "variable"), count(files, "file"));
+    format!("delivered {total} ({variables}, {files}{place}) in {:.1} ms", took.as_secs_f64() * 1000.0)
 }
 
 fn store_name(reference: &Reference) -> String {

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::time::Instant;
 
 use secret_init::cli::{self, Arguments, Command};
 use secret_init::deliver::{self, Delivered, Place};
@@ -59,6 +60,7 @@ fn exec(arguments: Arguments, inherited: &Inherited) -> Result<Infallible, Failu
 
 /// From the arguments and the environment to secrets that lie where the program looks for them.
 fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
+    let started = Instant::now();
     let plan = plan(arguments)?;
     report::warn_of(&plan.warnings);
     let account = Account::wanted(arguments)?;
@@ -66,7 +68,7 @@ fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failur
     let secrets = resolve::ready(resolve::all(&plan, arguments.command))?;
     let (place, secrets) = report::both(place, secrets)?;
     let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
-    report::inform(|| inspect::summary(&plan));
+    report::inform(|| inspect::summary(&plan, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))
 }
 
