@@ -1,0 +1,169 @@
+//! The contract of a store, held by every row of the table: order kept, unchanged on the same version, each kind of failure, garbage without a panic, and
+//! no value in a message.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use secret_init::reference::{Reference, Scheme};
+use secret_init::resolve;
+use secret_init::store::{self, Content, Failure, FailureKind, Fetched, Settings, Store, Wanted};
+use support::World;
+
+const CANARY: &str = "hunter2-canary";
+
+/// What a row of the table needs to be tried: a place with secrets, and how a secret in it is called.
+struct Subject {
+    scheme: Scheme,
+    world: World,
+    /// The name in a reference of the secret with this number; garbage and what is missing have one too.
+    name: fn(&World, &str) -> String,
+    /// Writes the secret.
+    put: fn(&World, &str, &[u8]),
+    /// A store that has everything that is asked of it.
+    has_failures: bool,
+}
+
+fn subjects() -> Vec<Subject> {
+    fn path(world: &World, name: &str) -> String {
+        format!("file:{}", world.path.join(name).display())
+    }
+    fn dotenv(world: &World, name: &str) -> String {
+        format!("dotenv:{}#VALUE", world.path.join(name).display())
+    }
+    vec![
+        Subject {
+            scheme: Scheme::File,
+            world: World::new(),
+            name: path,
+            put: |world, name, value| drop(world.file(name, value)),
+            has_failures: true,
+        },
+        Subject {
+            scheme: Scheme::Dotenv,
+            world: World::new(),
+            name: dotenv,
+            put: |world, name, value| drop(world.file(name, [b"VALUE='", value, b"'\n"].concat())),
+            has_failures: true,
+        },
+        Subject {
+            scheme: Scheme::Cred,
+            world: World::new(),
+            name: |_, name| format!("cred:{name}"),
+            put: |world, name, value| drop(world.file(name, value)),
+            has_failures: true,
+        },
+        Subject {
+            scheme: Scheme::Literal,
+            world: World::new(),
+            name: |_, name| format!("literal:{CANARY}-{name}"),
+            put: |_, _, _| (),
+            has_failures: false,
+        },
+    ]
+}
+
+impl Subject {
+    fn store(&self) -> Box<dyn Store> {
+        let settings = Settings { credentials_directory: Some(self.world.path.clone().into_os_string()) };
+        (store::row(self.scheme).unwrap().open)(&settings)
+    }
+
+    fn wanted(&self, name: &str) -> Wanted {
+        Wanted { reference: Reference::parse((self.name)(&self.world, name).as_bytes()).unwrap(), since: None }
+    }
+
+    fn fetch(&self, wanted: &[Wanted]) -> Vec<Result<Fetched, Failure>> {
+        resolve::ready(self.store().fetch(wanted)).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    fn one(&self, name: &str) -> Result<Fetched, Failure> {
+        self.fetch(&[self.wanted(name)]).remove(0)
+    }
+
+    fn text(&self, wanted: &Wanted, fetched: Result<Fetched, Failure>) -> String {
+        match fetched.unwrap() {
+            Fetched::New { content, .. } => {
+                String::from_utf8(store::select(&content, wanted.reference.selector.as_ref()).unwrap().expose().to_vec()).unwrap()
+            }
+            Fetched::Unchanged => panic!("unchanged"),
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_table_is_a_subject_of_these_tests() {
+    let tested: BTreeSet<Scheme> = subjects().iter().map(|subject| subject.scheme).collect();
+    assert_eq!(tested, store::ROWS.iter().map(|row| row.scheme).collect());
+    let names: BTreeSet<&str> = store::ROWS.iter().map(|row| row.name).collect();
+    assert_eq!(names.len(), store::ROWS.len());
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_questions() {
+    for subject in subjects() {
+        let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+        names.iter().for_each(|name| (subject.put)(&subject.world, name, format!("{CANARY}-{name}").as_bytes()));
+        let wanted: Vec<Wanted> = names.iter().rev().chain(&names).map(|name| subject.wanted(name)).collect();
+        let answers = subject.fetch(&wanted);
+        assert_eq!(answers.len(), wanted.len());
+        let texts: Vec<String> = wanted.iter().zip(answers).map(|(wanted, answer)| subject.text(wanted, answer)).collect();
+        let expected: Vec<String> = names.iter().rev().chain(&names).map(|name| format!("{CANARY}-{name}")).collect();
+        assert_eq!(texts, expected, "{:?}", subject.scheme);
+    }
+}
+
+#[test]
+fn the_same_version_is_unchanged_and_another_is_new() {
+    for subject in subjects() {
+        (subject.put)(&subject.world, "s", CANARY.as_bytes());
+        let Ok(Fetched::New { version, .. }) = subject.one("s") else { panic!("{:?}", subject.scheme) };
+        let again = Wanted { since: Some(version), ..subject.wanted("s") };
+        assert!(matches!(subject.fetch(std::slice::from_ref(&again))[..], [Ok(Fetched::Unchanged)]), "{:?}", subject.scheme);
+        if subject.has_failures {
+            (subject.put)(&subject.world, "s", b"another of another length");
+            assert!(matches!(subject.fetch(&[again])[..], [Ok(Fetched::New { .. })]), "{:?}", subject.scheme);
+        }
+    }
+}
+
+#[test]
+fn one_failure_is_that_of_one_secret() {
+    for subject in subjects().iter().filter(|subject| subject.has_failures) {
+        (subject.put)(&subject.world, "good", CANARY.as_bytes());
+        let answers = subject.fetch(&["none", "good", "none"].map(|name| subject.wanted(name)));
+        assert!(matches!(&answers[..], [Err(one), Ok(_), Err(other)] if one.kind == FailureKind::NotFound && other == one), "{answers:?}");
+    }
+}
+
+#[test]
+fn garbage_is_bytes_or_an_error_and_never_a_panic_nor_a_value_in_a_message() {
+    let garbage: &[&[u8]] =
+        &[b"\xff\xfe", b"\0\0\0", b"'", b"\"", b"{", b"[[[", b"\n\n=", b"hunter2-canary", &[b'x'; 5000], b"{\"a\": hunter2-canary}"];
+    for subject in subjects() {
+        for (number, bytes) in garbage.iter().enumerate() {
+            let name = format!("g{number}");
+            (subject.put)(&subject.world, &name, bytes);
+            let failure = match subject.one(&name) {
+                Err(failure) => Some(failure),
+                Ok(Fetched::New { content, .. }) => {
+                    let key = secret_init::reference::Selector::Key("a".into());
+                    store::select(&content, Some(&key)).err()
+                }
+                Ok(Fetched::Unchanged) => None,
+            };
+            let message = format!("{failure:?}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_without_a_key_is_whole_and_a_map_needs_one() {
+    let bytes = Content::Bytes(secret_init::secret::Secret::copy_of(b" {\"a\": 1} \n"));
+    assert_eq!(store::select(&bytes, None).unwrap().expose(), b" {\"a\": 1} \n");
+    let map = Content::Map([("a".to_owned(), secret_init::secret::Secret::copy_of(b"1"))].into());
+    assert_eq!(store::select(&map, None).unwrap_err().kind, FailureKind::Invalid);
+}
