@@ -42,6 +42,14 @@ pub enum Command {
     Version,
 }
 
+impl Command {
+    /// Whether a program is to run at the end of it.
+    #[must_use]
+    pub fn runs_a_program(self) -> bool {
+        matches!(self, Self::Supervise | Self::Exec)
+    }
+}
+
 /// The settings, whichever way they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
@@ -333,7 +341,7 @@ fn apply_variables(options: &mut Options, given: &[&str], variables: &[Vec<u8>])
 
 fn finish(arguments: Arguments) -> Result<Arguments, Problem> {
     match arguments.command {
-        Command::Supervise | Command::Exec if arguments.program.is_empty() => Err(Problem::new(Code::Usage, "CMD is empty")
+        command if command.runs_a_program() && arguments.program.is_empty() => Err(Problem::new(Code::Usage, "CMD is empty")
             .hint("name the program after --; when ENTRYPOINT is overridden, repeat the image's own CMD")),
         Command::Write if !arguments.program.is_empty() => Err(usage("write runs no program")),
         _ => Ok(arguments),

@@ -31,6 +31,9 @@ fn main_with(arguments: Vec<OsString>) -> u8 {
 
 fn run(arguments: Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     report::set_level(arguments.options.log_level);
+    if !arguments.command.runs_a_program() {
+        inherited.restore_signals();
+    }
     match arguments.command {
         Command::Supervise => supervise::run(&arguments.options.clone(), |start| supervised(arguments, inherited, start)),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),

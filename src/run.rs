@@ -27,6 +27,11 @@ impl Inherited {
         descriptor::fill_standard();
         Self { mask }
     }
+
+    /// Lets signals through again as they were, for what is not the start of a program: there is nothing to keep them for.
+    pub fn restore_signals(&self) {
+        signal::set_mask(self.mask);
+    }
 }
 
 /// The signals that end a start, as long as there is no program to forward them to.

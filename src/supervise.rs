@@ -78,7 +78,8 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// When the system has no room for a process or a descriptor.
 pub fn run(options: &Options, start: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<u8, Failure> {
-    let signals = SignalFd::new(ENDING.with(Signal::CHLD)).map_err(|error| no_room("signalfd", &error))?;
+    // Not CHLD yet: it stays pending, so that a program that ends at once is not missed.
+    let signals = SignalFd::new(ENDING).map_err(|error| no_room("signalfd", &error))?;
     signal::want_children();
     // When we are not PID 1, orphans of the program come to us all the same. An old kernel that refuses changes nothing.
     let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -154,8 +155,7 @@ fn wait_for_start(signals: &SignalFd, watcher: &Watcher, runner: Pid) -> Outcome
             Heard::Keep(descriptor) => lock = Some(descriptor),
             Heard::Nothing => {}
         }
-        // An end of a child (CHLD) only wakes us: what it means is told by the other side being closed.
-        for received in signals.read(&mut buffer).iter().filter(|received| ENDING.contains(received.signal)) {
+        for received in signals.read(&mut buffer) {
             if watcher.abort() {
                 signal::send(Pid::from_raw(-runner.as_raw()), Signal::KILL);
                 let _ = process::wait_for(runner);
@@ -211,6 +211,10 @@ impl Running<'_> {
     /// The loop of an init. Every path out of it gives the program's own end.
     fn until_the_program_ends(&mut self) -> u8 {
         let mut buffer = Buffer::default();
+        // A program that ended at once did so while we still waited for its start, which took the signal that told of it.
+        if let Some(code) = self.reap() {
+            return code;
+        }
         loop {
             for &received in self.wait(self.kill_at, &mut buffer) {
                 if received.signal == Signal::CHLD {
@@ -254,9 +258,9 @@ impl Running<'_> {
 
     fn forward(&mut self, signal: Signal) {
         if signal == Signal::CONT
-            && let Some(terminal) = self.terminal.filter(|terminal| terminal.is_in_foreground(nix::unistd::getpgrp()))
+            && let Some(terminal) = self.terminal
         {
-            // A shell's `fg` put us into the foreground: it means the program, and all of its job.
+            // A shell's `fg` or `bg` means all of the job. After `fg` we are in the foreground, and the program is to be.
             terminal.give_to(self.program);
             return signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
         }
@@ -269,10 +273,11 @@ impl Running<'_> {
         }
     }
 
-    /// Job control. Below a shell we stop as the program did, so that the shell sees its job stopped; PID 1 has no shell that could bring it back, so the program goes on.
+    /// Job control. Below a shell we stop as the program did, so that the shell sees its job stopped. PID 1 has no shell that could bring it back, nor has the leader of a
+    /// session, as in `docker exec -it`: there the program goes on.
     fn program_stopped(&self, by: Signal) {
         let by_terminal = matches!(by, Signal::TSTP | Signal::TTIN | Signal::TTOU);
-        if is_pid_1() {
+        if is_pid_1() || is_session_leader() {
             if by_terminal && self.terminal.is_some() {
                 signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
             }
@@ -327,4 +332,8 @@ fn is_forwarded(received: Received) -> bool {
 
 fn is_pid_1() -> bool {
     getpid().as_raw() == 1
+}
+
+fn is_session_leader() -> bool {
+    nix::unistd::getsid(None) == Ok(getpid())
 }

@@ -6,39 +6,41 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
-/// Our controlling terminal, in whose foreground we are. All signals are blocked while we use it, so that no call stops us.
-pub struct Terminal(OwnedFd);
+/// Our controlling terminal. All signals are blocked while we use it, so that no call stops us.
+pub struct Terminal {
+    device: OwnedFd,
+    /// The supervisor's process group: the shell's job.
+    job: Pid,
+}
 
 impl Terminal {
-    /// The terminal; none when there is none, or when somebody else's job is in its foreground: taking it would be theft.
+    /// The terminal, if there is one. It need not be in our hands now: a shell's `fg` may put us into its foreground later.
     #[must_use]
     pub fn ours() -> Option<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let terminal = Self(nix::fcntl::open("/dev/tty", flags, Mode::empty()).ok()?);
-        terminal.is_in_foreground(getpgrp()).then_some(terminal)
+        Some(Self { device: nix::fcntl::open("/dev/tty", flags, Mode::empty()).ok()?, job: getpgrp() })
     }
 
-    /// Whether this group is in the foreground.
-    #[must_use]
-    pub fn is_in_foreground(&self, group: Pid) -> bool {
-        tcgetpgrp(&self.0) == Ok(group)
+    /// Puts the program's group into the foreground, if we are there: to take it from somebody else's job would be theft. A terminal that is gone is no reason to
+    /// fail.
+    pub fn give_to(&self, program: Pid) {
+        self.pass(self.job, program);
     }
 
-    /// Puts a group into the foreground. A terminal that is gone is no reason to fail.
-    pub fn give_to(&self, group: Pid) {
-        let _ = tcsetpgrp(&self.0, group);
+    /// Takes the foreground back from the program's group, if it is there.
+    pub fn take_back_from(&self, program: Pid) {
+        self.pass(program, self.job);
     }
 
-    /// Takes the foreground back from a group that has it.
-    pub fn take_back_from(&self, group: Pid) {
-        if self.is_in_foreground(group) {
-            self.give_to(getpgrp());
+    fn pass(&self, from: Pid, to: Pid) {
+        if tcgetpgrp(&self.device) == Ok(from) {
+            let _ = tcsetpgrp(&self.device, to);
         }
     }
 }
 
 impl AsFd for Terminal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.device.as_fd()
     }
 }
