@@ -123,23 +123,22 @@ impl Directory {
     }
 
     /// Takes the lock, and when nobody else has it removes what an earlier start left: temporary files, and files that this plan does not have.
+    /// Then the names of this plan are noted for the next start.
     ///
     /// # Errors
     ///
     /// A problem with exit code 73 when the list of our names cannot be written.
     pub fn sweep(&self, plan: &Plan) -> Result<(), Problem> {
+        let planned: Vec<&str> = plan.files().collect();
+        let mut others = self.manifest();
+        others.retain(|name| !planned.contains(&name.as_str()));
         if self.flock(FlockArg::LockExclusiveNonblock) {
-            for name in self.names().iter().filter(|name| files::is_temporary(name)) {
-                self.remove(name);
-            }
-            let planned: Vec<&str> = plan.files().collect();
-            for name in self.manifest().iter().filter(|name| !planned.contains(&name.as_str())) {
-                self.remove(name);
-            }
-            let manifest: Vec<u8> = planned.iter().flat_map(|name| [name.as_bytes(), b"\n"].concat()).collect();
-            files::replace(self, MANIFEST, &manifest, 0o400, None)
-                .map_err(|problem| problem.about(printable(self.path.as_os_str().as_encoded_bytes())))?;
+            let temporary = self.names().into_iter().filter(|name| files::is_temporary(name));
+            others.drain(..).chain(temporary).for_each(|name| self.remove(&name));
         }
+        // What is still there of others belongs to a start that runs beside this one.
+        let manifest: Vec<String> = planned.into_iter().map(str::to_owned).chain(others).map(|name| name + "\n").collect();
+        files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400, None)?;
         self.flock(FlockArg::LockShared);
         Ok(())
     }
