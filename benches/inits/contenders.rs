@@ -1,0 +1,145 @@
+//! Who is compared: secret-init, the inits that Debian has, and the shell script that does the same for secrets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::measure::Command;
+
+/// An init that can be installed from Debian.
+struct Peer {
+    name: &'static str,
+    path: &'static str,
+    package: &'static str,
+    flags: &'static [&'static str],
+    is_static: bool,
+}
+
+/// None of them is PID 1 here: tini wants to hear that it shall be a subreaper, as secret-init and catatonit are always.
+const PEERS: &[Peer] = &[
+    Peer { name: "tini", path: "/usr/bin/tini", package: "tini", flags: &["-s", "--"], is_static: false },
+    Peer { name: "tini-static", path: "/usr/bin/tini-static", package: "tini", flags: &["-s", "--"], is_static: true },
+    Peer { name: "dumb-init", path: "/usr/bin/dumb-init", package: "dumb-init", flags: &["--"], is_static: false },
+    Peer { name: "catatonit", path: "/usr/bin/catatonit", package: "catatonit", flags: &["--"], is_static: true },
+];
+
+const BASH: &str = "/bin/bash";
+
+/// The idiom of the entrypoints of well-known images: each variable that may come as a file is named in the script.
+const ENTRYPOINT: &str = r#"#!/bin/bash
+set -Eeuo pipefail
+
+# file_env NAME [DEFAULT]: sets NAME to itself, to the content of the file that NAME_FILE names, or to the default.
+file_env() {
+    local name="$1" file="${1}_FILE" value="${2:-}"
+    if [ "${!name:-}" ] && [ "${!file:-}" ]; then
+        echo >&2 "error: both $name and $file are set"
+        exit 1
+    fi
+    if [ "${!name:-}" ]; then
+        value="${!name}"
+    elif [ "${!file:-}" ]; then
+        value="$(< "${!file}")"
+    fi
+    export "$name"="$value"
+    unset "$file"
+}
+
+for number in {0..9}; do
+    file_env "SECRET_$number"
+done
+exec "$@"
+"#;
+
+/// An init that stays beside its program.
+pub struct Init {
+    pub name: String,
+    pub path: String,
+    pub flags: &'static [&'static str],
+    pub is_static: bool,
+    pub is_ours: bool,
+}
+
+impl Init {
+    fn ours(name: String, path: String) -> Self {
+        Self { name, path, flags: &["--"], is_static: true, is_ours: true }
+    }
+
+    /// The command to which the words of a program are added.
+    pub fn command(&self, environment: &[String]) -> Command {
+        Command::new(std::iter::once(self.path.as_str()).chain(self.flags.iter().copied()), environment)
+    }
+}
+
+pub struct Contenders {
+    /// The first is secret-init as it was just built.
+    pub inits: Vec<Init>,
+    /// What is not installed, and how to change that.
+    pub missing: Vec<String>,
+    /// The shell script; none without bash.
+    pub bash: Option<String>,
+    /// Ten `*_FILE` variables.
+    pub ten_files: Vec<String>,
+    directory: PathBuf,
+    binaries: PathBuf,
+}
+
+impl Contenders {
+    pub fn new(other_builds: &[String]) -> Self {
+        let directory = PathBuf::from(format!("/dev/shm/secret-init-bench-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let ten_files = (0..10)
+            .map(|number| {
+                let path = directory.join(format!("secret_{number}"));
+                fs::write(&path, format!("{}\n", secret(number))).unwrap();
+                format!("SECRET_{number}_FILE={}", path.display())
+            })
+            .collect();
+        let script = directory.join("entrypoint.sh");
+        fs::write(&script, ENTRYPOINT).unwrap();
+        let binaries = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
+        fs::create_dir_all(&binaries).unwrap();
+        let mut inits = vec![Init::ours("secret-init".into(), copied(env!("CARGO_BIN_EXE_secret-init"), &binaries.join("secret-init")))];
+        for build in other_builds {
+            let (label, path) = build.split_once('=').expect("further arguments are LABEL=PATH, each a build of secret-init");
+            inits.push(Init::ours(format!("secret-init ({label})"), copied(path, &binaries.join(label))));
+        }
+        let (there, absent): (Vec<&Peer>, Vec<&Peer>) = PEERS.iter().partition(|peer| fs::exists(peer.path).unwrap());
+        inits.extend(there.into_iter().map(|peer| Init {
+            name: peer.name.into(),
+            path: copied(peer.path, &binaries.join(peer.name)),
+            flags: peer.flags,
+            is_static: peer.is_static,
+            is_ours: false,
+        }));
+        let has_bash = fs::exists(BASH).unwrap();
+        let absent = absent.into_iter().map(|peer| (peer.name, peer.package)).chain((!has_bash).then_some(("bash", "bash")));
+        Self {
+            inits,
+            missing: absent.map(|(name, package)| format!("{name} is missing: apt-get install {package}")).collect(),
+            bash: has_bash.then(|| script.to_str().unwrap().to_owned()),
+            ten_files,
+            directory,
+            binaries,
+        }
+    }
+}
+
+/// A copy that nobody replaces while we measure, so that all lie alike in the page cache. It is on the disk too: pages that are still to be written
+/// would count as dirty memory of whoever maps them.
+fn copied(from: &str, to: &Path) -> String {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{from}: {error}"));
+    fs::File::open(to).and_then(|file| file.sync_all()).unwrap();
+    to.to_str().unwrap().to_owned()
+}
+
+impl Drop for Contenders {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+        let _ = fs::remove_dir_all(&self.binaries);
+    }
+}
+
+/// What the file with this number holds.
+pub fn secret(number: u32) -> String {
+    format!("value-{number}-correct-horse-battery-staple")
+}
