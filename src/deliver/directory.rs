@@ -49,30 +49,39 @@ impl Directory {
                 .map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
         }
         let default = Path::new(DEFAULT);
-        let why_not = match Self::open_default(default, mode) {
+        let why_not = match Self::open_default(default, mode, account, false) {
             Ok(directory) => return Ok(directory),
             Err(problem) => problem,
         };
-        if in_kubernetes {
+        let elsewhere = if in_kubernetes {
             // The whole pod shares /dev/shm.
-            return Err(why_not.hint(how_to_mount(default, true)));
-        }
-        Self::open_default(&own_in_shared_memory(), mode).map_err(|problem| {
-            let cause = format!("{}; nor in {SHARED_MEMORY}: {}", why_not.cause, problem.cause);
-            Problem::new(Code::CannotWrite, cause).about(DEFAULT).hint(how_to_mount(default, false))
-        })
+            Err(why_not)
+        } else {
+            Self::open_default(&own_in_shared_memory(), mode, account, false).map_err(|problem| {
+                let cause = format!("{}; nor in {SHARED_MEMORY}: {}", why_not.cause, problem.cause);
+                Problem::new(Code::CannotWrite, cause).about(DEFAULT)
+            })
+        };
+        elsewhere
+            .or_else(|problem| if options.allow_disk { Self::open_default(default, mode, account, true) } else { Err(problem) })
+            .map_err(|problem| problem.hint(how_to_mount(default, in_kubernetes)))
     }
 
-    /// A default directory is made only in memory, and no other user's is taken.
-    fn open_default(path: &Path, mode: u32) -> Result<Self, Problem> {
+    /// A default directory is made only in memory, unless a disk is accepted, and no other user's is taken.
+    fn open_default(path: &Path, mode: u32, account: Option<&Account>, allow_disk: bool) -> Result<Self, Problem> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let is_there = nix::sys::stat::lstat(path).is_ok();
-        if !is_there && !nix::sys::statfs::statfs(parent).is_ok_and(|statfs| is_memory(statfs.filesystem_type())) {
+        let is_in_memory = || nix::sys::statfs::statfs(parent).is_ok_and(|statfs| is_memory(statfs.filesystem_type()));
+        if !is_there && !allow_disk && !is_in_memory() {
             return Err(about(path, format!("{} is not in memory", parent.display())));
         }
-        let directory = Self::open_at(path, mode, false, OFlag::O_NOFOLLOW)?;
-        let status = directory.status()?;
-        if parent == Path::new(SHARED_MEMORY) && (status.st_uid != nix::unistd::geteuid().as_raw() || status.st_mode & 0o022 != 0) {
+        let directory = Self::open_at(path, mode, allow_disk, OFlag::O_NOFOLLOW)?;
+        let FileStat { st_uid: owner, st_mode, .. } = directory.status()?;
+        let is_shared = parent == Path::new(SHARED_MEMORY);
+        let is_ours = owner == nix::unistd::geteuid().as_raw();
+        // A tmpfs that was mounted for us may be root's, or the program's.
+        let is_trusted = is_ours || (!is_shared && (owner == 0 || account.is_some_and(|account| account.uid == owner)));
+        if !is_trusted || (is_shared && st_mode & 0o022 != 0) {
             return Err(about(path, "is another user's, or others can write to it"));
         }
         Ok(directory)
@@ -106,9 +115,12 @@ impl Directory {
             return Err(about(&self.path, format!("cannot be written: {}", errno.desc().to_lowercase())));
         }
         let mut status = self.status()?;
-        // What we made gets its mode whatever the umask, and so does our own mount point, which Docker makes with 1777.
-        let is_ours = status.st_uid == nix::unistd::geteuid().as_raw() && (is_new || self.path == Path::new(DEFAULT));
-        if is_ours && status.st_mode & 0o7777 != mode && nix::sys::stat::fchmod(&self.descriptor, Mode::from_bits_truncate(mode)).is_ok() {
+        // What we made gets its mode whatever the umask, and so does our own mount point, which Docker makes with 1777. Any other directory of ours is at
+        // least opened for the program's user to go through.
+        let present = status.st_mode & 0o7777;
+        let wanted = if is_new || self.path == Path::new(DEFAULT) { mode } else { present | (mode & 0o011) };
+        let is_ours = status.st_uid == nix::unistd::geteuid().as_raw();
+        if is_ours && present != wanted && nix::sys::stat::fchmod(&self.descriptor, Mode::from_bits_truncate(wanted)).is_ok() {
             status = self.status()?;
         }
         if status.st_mode & 0o022 != 0 {
