@@ -203,9 +203,7 @@ impl Running<'_> {
 
     /// Descriptors that we inherited are the program's: as long as we had them open, a pipe's reader would wait for us.
     fn close_what_is_not_ours(&self) {
-        let kept = [Some(self.signals.as_fd()), self.terminal.map(AsFd::as_fd), self.lock.as_ref().map(AsFd::as_fd)];
-        let kept: Vec<_> = kept.into_iter().flatten().collect();
-        descriptor::close_all_but(&kept);
+        descriptor::close_all_but([Some(self.signals.as_fd()), self.terminal.map(AsFd::as_fd), self.lock.as_ref().map(AsFd::as_fd)]);
     }
 
     /// The loop of an init. Every path out of it gives the program's own end.

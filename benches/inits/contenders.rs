@@ -50,6 +50,21 @@ done
 exec "$@"
 "#;
 
+/// Before bash 5.2 the script above forks once for each file too; this one, which is as common, always does.
+const WITH_CAT: (&str, &str) = (r#"$(< "${!file}")"#, r#"$(cat "${!file}")"#);
+
+/// An entrypoint that reads the files and becomes the program.
+pub struct Script {
+    pub name: &'static str,
+    words: Vec<String>,
+}
+
+impl Script {
+    pub fn command(&self, environment: &[String]) -> Command {
+        Command::new(self.words.iter().map(String::as_str), environment)
+    }
+}
+
 /// An init that stays beside its program.
 pub struct Init {
     pub name: String,
@@ -75,8 +90,8 @@ pub struct Contenders {
     pub inits: Vec<Init>,
     /// What is not installed, and how to change that.
     pub missing: Vec<String>,
-    /// The shell script; none without bash.
-    pub bash: Option<String>,
+    /// The shell scripts, the plain one first; none without bash.
+    pub scripts: Vec<Script>,
     /// Ten `*_FILE` variables.
     pub ten_files: Vec<String>,
     directory: PathBuf,
@@ -94,8 +109,6 @@ impl Contenders {
                 format!("SECRET_{number}_FILE={}", path.display())
             })
             .collect();
-        let script = directory.join("entrypoint.sh");
-        fs::write(&script, ENTRYPOINT).unwrap();
         let binaries = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&binaries).unwrap();
         let mut inits = vec![Init::ours("secret-init".into(), copied(env!("CARGO_BIN_EXE_secret-init"), &binaries.join("secret-init")))];
@@ -114,14 +127,31 @@ impl Contenders {
         let has_bash = fs::exists(BASH).unwrap();
         let absent = absent.into_iter().map(|peer| (peer.name, peer.package)).chain((!has_bash).then_some(("bash", "bash")));
         Self {
-            inits,
             missing: absent.map(|(name, package)| format!("{name} is missing: apt-get install {package}")).collect(),
-            bash: has_bash.then(|| script.to_str().unwrap().to_owned()),
+            scripts: if has_bash { scripts(&directory, &inits) } else { Vec::new() },
+            inits,
             ten_files,
             directory,
             binaries,
         }
     }
+}
+
+fn scripts(directory: &Path, inits: &[Init]) -> Vec<Script> {
+    let written = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        vec![BASH.to_owned(), path.to_str().unwrap().to_owned()]
+    };
+    let plain = written("entrypoint.sh", ENTRYPOINT);
+    let with_cat = written("with-cat.sh", &ENTRYPOINT.replace(WITH_CAT.0, WITH_CAT.1));
+    // What does the same as secret-init: an init, and a script that is gone when the program runs.
+    let below_tini = inits.iter().find(|init| init.name == "tini").map(|tini| {
+        let words = std::iter::once(tini.path.as_str()).chain(tini.flags.iter().copied()).map(str::to_owned);
+        Script { name: "tini and bash entrypoint", words: words.chain(plain.iter().cloned()).collect() }
+    });
+    let scripts = [Script { name: "bash entrypoint", words: plain }, Script { name: "bash entrypoint with cat", words: with_cat }];
+    scripts.into_iter().chain(below_tini).collect()
 }
 
 /// A copy that nobody replaces while we measure, so that all lie alike in the page cache. It is on the disk too: pages that are still to be written

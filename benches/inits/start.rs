@@ -39,7 +39,7 @@ pub fn compare(contenders: &Contenders) -> Vec<Target> {
 }
 
 fn candidates(contenders: &Contenders) -> Vec<Candidate> {
-    let Contenders { inits, bash, ten_files, .. } = contenders;
+    let Contenders { inits, scripts, ten_files, .. } = contenders;
     let mut candidates = vec![Candidate::new(BARE, &Command::new([], &[]))];
     for init in inits {
         candidates.push(Candidate::new(&init.name, &init.command(&[])));
@@ -53,10 +53,10 @@ fn candidates(contenders: &Contenders) -> Vec<Candidate> {
             candidates.push(Candidate::new(format!("{} --exec{TEN_FILES}", init.name), &exec(ten_files)));
         }
     }
-    if let Some(script) = bash {
-        reaches_the_program(&Command::new(["/bin/bash", script], ten_files));
-        candidates.push(Candidate::new(SCRIPT, &Command::new(["/bin/bash", script], &[])));
-        candidates.push(Candidate::new(format!("{SCRIPT}{TEN_FILES}"), &Command::new(["/bin/bash", script], ten_files)));
+    for script in scripts {
+        reaches_the_program(&script.command(ten_files));
+        candidates.push(Candidate::new(script.name, &script.command(&[])));
+        candidates.push(Candidate::new(format!("{}{TEN_FILES}", script.name), &script.command(ten_files)));
     }
     candidates
 }

@@ -42,8 +42,9 @@ fn is_open(number: RawFd) -> bool {
 }
 
 /// Closes every descriptor from 3 on but those to keep.
-pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+pub fn close_all_but<const COUNT: usize>(keep: [Option<BorrowedFd<'_>>; COUNT]) {
+    // None is as good as stdin, which is kept anyway.
+    let mut kept = keep.map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()).unwrap_or(0));
     kept.sort_unstable();
     let mut first = 3;
     for number in kept {

@@ -18,7 +18,8 @@ macro_rules! entry {
         pub extern "C" fn main(count: std::ffi::c_int, values: *const *const std::ffi::c_char) -> std::ffi::c_int {
             // SAFETY: the C runtime passes `count` valid strings.
             let arguments = unsafe { $crate::sys::entry::arguments(count, values) };
-            std::ffi::c_int::from($run(arguments))
+            // Nothing of ours waits for the C library's exit handlers.
+            $crate::sys::entry::exit($run(arguments))
         }
     };
 }
