@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// After this long an event that was waited for will not come any more.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+static DEFAULT_ACTION: [u64; 4] = [0; 4];
 
 /// The binary under test.
 pub fn binary() -> &'static Path {
@@ -73,6 +75,8 @@ impl World {
             wrapper: Vec::new(),
             directory: None,
             input: None,
+            listens: false,
+            is_bare: false,
         }
     }
 }
@@ -92,6 +96,8 @@ pub struct Start {
     wrapper: Vec<OsString>,
     directory: Option<PathBuf>,
     input: Option<Vec<u8>>,
+    listens: bool,
+    is_bare: bool,
 }
 
 impl Start {
@@ -135,6 +141,13 @@ impl Start {
         self
     }
 
+    /// The program's stdin stays open, for what the test will [`Running::say`].
+    #[must_use]
+    pub fn listens(mut self) -> Self {
+        self.listens = true;
+        self
+    }
+
     /// Where it is started.
     #[must_use]
     pub fn in_directory(mut self, directory: impl AsRef<Path>) -> Self {
@@ -146,6 +159,13 @@ impl Start {
     #[must_use]
     pub fn under<const COUNT: usize>(mut self, words: [&str; COUNT]) -> Self {
         self.wrapper.extend(words.iter().map(OsString::from));
+        self
+    }
+
+    /// As [`Start::under`], but around all launchers so far: a `strace` that is to stay outside of the namespace.
+    #[must_use]
+    pub fn around(mut self, words: &[&str]) -> Self {
+        self.wrapper.splice(0..0, words.iter().map(OsString::from));
         self
     }
 
@@ -173,13 +193,22 @@ impl Start {
         self.under(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"])
     }
 
+    /// The program as it is without secret-init, for comparison.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.is_bare = true;
+        self
+    }
+
     /// The command, for what the builder has no word for.
     pub fn command(&self) -> Command {
         let mut words: Vec<OsString> = self.wrapper.clone();
-        words.push(binary().into());
-        words.extend(self.flags.iter().cloned());
+        if !self.is_bare {
+            words.push(binary().into());
+            words.extend(self.flags.iter().cloned());
+        }
         if !self.program.is_empty() {
-            words.push("--".into());
+            words.extend((!self.is_bare).then(|| "--".into()));
             words.extend(self.program.iter().cloned());
         }
         let mut command = Command::new(&words[0]);
@@ -187,16 +216,29 @@ impl Start {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
+        // posix_spawn(3), by which the tests themselves are started, hands down 32 and 33 ignored: the C library keeps them for itself.
+        // SAFETY: the closure makes two raw system calls. The kernel's struct sigaction is four words, and zeros mean the default.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [32, 33] {
+                    libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT_ACTION, std::ptr::null_mut::<u64>(), 8);
+                }
+                Ok(())
+            });
+        }
         command
     }
 
     /// Starts it and gives it back running.
     pub fn spawn(&self) -> Running {
         let mut command = self.command();
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(if self.listens || self.input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut running = Running::new(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        if let (Some(input), Some(mut stdin)) = (&self.input, running.stdin.take()) {
-            stdin.write_all(input).unwrap();
+        if let Some(input) = &self.input {
+            running.stdin.take().unwrap().write_all(input).unwrap();
         }
         running
     }
@@ -272,6 +314,11 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Writes a line to the stdin of a program that [`Start::listens`].
+    pub fn say(&mut self, line: &str) {
+        self.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     fn stderr_after_kill(&mut self) -> String {
