@@ -50,7 +50,7 @@ done
 exec "$@"
 "#;
 
-/// Before bash 5.2 the script above forks once for each file too; this one, which is as common, always does.
+/// bash 5.2 learned to do without a fork in the script above; this one, which is as common, forks for each file.
 const WITH_CAT: (&str, &str) = (r#"$(< "${!file}")"#, r#"$(cat "${!file}")"#);
 
 /// An entrypoint that reads the files and becomes the program.

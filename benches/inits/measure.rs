@@ -96,14 +96,14 @@ impl Drop for Process {
         if self.is_reaped {
             return;
         }
-        // The program too: an init that is killed does not take it along.
+        // An init ends when its program does, and only so leaves no zombie to others.
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([self.pid]) {
-            // SAFETY: kill(2) and waitpid(2) take numbers; no status is asked for.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+        let program = children.split_whitespace().next().map_or(self.pid, |pid| pid.parse().unwrap());
+        // SAFETY: kill(2) and waitpid(2) take numbers; no status is asked for.
+        unsafe {
+            libc::kill(program, libc::SIGKILL);
+            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
         }
-        // SAFETY: as above.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 }
 

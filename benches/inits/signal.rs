@@ -13,23 +13,36 @@ use crate::table::{Table, Target};
 /// The argument that makes of this bench the program that answers.
 pub const ROLE: &str = "answer";
 
-const ROUNDS: usize = 3000;
-const WARM_UP: usize = 100;
+/// All is started anew for each series: on which processors the scheduler has put the three makes more of a difference than who they are.
+const SERIES: usize = 20;
+const ROUNDS: usize = 150;
+const WARM_UP: usize = 10;
 
 struct Candidate {
     name: String,
-    process: Process,
-    answers: PipeReader,
+    command: Command,
     times: Vec<f64>,
 }
 
 impl Candidate {
-    fn start(name: &str, command: &Command) -> Self {
-        let (mut answers, into) = std::io::pipe().unwrap();
+    fn new(name: &str, command: &Command) -> Self {
         let bench = std::env::current_exe().unwrap();
-        let process = command.running([bench.to_str().unwrap(), ROLE]).spawn(into.as_fd());
+        Self { name: name.to_owned(), command: command.running([bench.to_str().unwrap(), ROLE]), times: Vec::new() }
+    }
+}
+
+/// An init and its program.
+struct Pair {
+    process: Process,
+    answers: PipeReader,
+}
+
+impl Pair {
+    fn start(command: &Command) -> Self {
+        let (mut answers, into) = std::io::pipe().unwrap();
+        let process = command.spawn(into.as_fd());
         answers.read_exact(&mut [0]).unwrap();
-        Self { name: name.to_owned(), process, answers, times: Vec::new() }
+        Self { process, answers }
     }
 
     fn round_trip(&mut self) -> f64 {
@@ -41,17 +54,20 @@ impl Candidate {
 }
 
 pub fn compare(contenders: &Contenders) -> Vec<Target> {
-    let mut candidates = vec![Candidate::start("bare", &Command::new([], &[]))];
-    candidates.extend(contenders.inits.iter().map(|init| Candidate::start(&init.name, &init.command(&[]))));
-    interleaved(WARM_UP + ROUNDS, candidates.len(), |round, index| {
-        let time = candidates[index].round_trip();
-        if round >= WARM_UP {
-            candidates[index].times.push(time);
-        }
-    });
+    let mut candidates = vec![Candidate::new("bare", &Command::new([], &[]))];
+    candidates.extend(contenders.inits.iter().map(|init| Candidate::new(&init.name, &init.command(&[]))));
+    for _ in 0..SERIES {
+        let mut pairs: Vec<Pair> = candidates.iter().map(|candidate| Pair::start(&candidate.command)).collect();
+        interleaved(WARM_UP + ROUNDS, pairs.len(), |round, index| {
+            let time = pairs[index].round_trip();
+            if round >= WARM_UP {
+                candidates[index].times.push(time);
+            }
+        });
+    }
     let of = |name: &str| candidates.iter().find(|candidate| candidate.name == name).map(|found| median(found.times.iter().copied()));
     let tini = of("tini");
-    let title = format!("SIGUSR1 to the init, the program's answer back, {ROUNDS} rounds");
+    let title = format!("SIGUSR1 to the init, the program's answer back, {} rounds", SERIES * ROUNDS);
     let mut table = Table::new(&title, &["median, µs", "p99, µs", "to tini"]);
     for Candidate { name, times, .. } in &candidates {
         let middle = median(times.iter().copied());

@@ -82,7 +82,7 @@ struct Figures(Vec<Candidate>);
 
 impl Figures {
     fn print(&self) {
-        let title = format!("Start, end and reaping of {PROGRAM}, median of {ROUNDS}");
+        let title = format!("Start of {PROGRAM} to its end, median of {ROUNDS}");
         let mut table = Table::new(&title, &["µs", "over bare, µs", "to tini", "to the bash entrypoint", "CPU, µs", "page faults"]);
         for candidate in &self.0 {
             let Candidate { name, runs, .. } = candidate;
