@@ -1,10 +1,12 @@
 //! A value with references in it: `postgresql://${vault:secret/data/db#username}:${…#password | urlencode}@db/app`.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::reference::{self, Malformed, Reference};
+use crate::reference::{self, Malformed, Reference, Scheme};
 use crate::report::printable;
 use crate::secret::Secret;
 
@@ -189,21 +191,27 @@ fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
 
 fn piece(text: &[u8], filters: &[&[u8]]) -> Result<Piece, Fault> {
     let reference = Reference::parse(text).map_err(|malformed| fault(text, malformed))?;
-    let filters = filters.iter().map(|name| filter(name).map_err(|malformed| fault(text, malformed))).collect::<Result<_, _>>()?;
+    // A ` | ` in a literal or a default may have been meant as text, and what follows it is then a part of that.
+    let holds_text = reference.scheme == Scheme::Literal || reference.options.default.is_some();
+    let unknown = |name: &[u8]| Malformed {
+        cause: format!("unknown filter {}", if holds_text { Cow::Borrowed("…") } else { printable(name) }),
+        hint: Some("filters are urlencode, base64, base64decode, json, trim"),
+    };
+    let known = |name: &[u8]| FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter);
+    let filters = filters
+        .iter()
+        .map(|name| name.trim_ascii())
+        .map(|name| known(name).ok_or_else(|| fault(text, unknown(name))))
+        .collect::<Result<_, _>>()?;
     Ok(Piece::Secret(reference, filters))
 }
 
-fn filter(name: &[u8]) -> Result<Filter, Malformed> {
-    let name = name.trim_ascii();
-    FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter).ok_or_else(|| Malformed {
-        cause: format!("unknown filter {}", printable(name)),
-        hint: Some("filters are urlencode, base64, base64decode, json, trim"),
-    })
-}
-
-/// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default.
+/// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default. Of a literal nothing is.
 fn fault(text: &[u8], malformed: Malformed) -> Fault {
-    let end = text.iter().position(|byte| matches!(byte, b'?' | b'#' | b' ' | b'$')).unwrap_or(text.len());
+    let end = match text.strip_prefix(b"literal:") {
+        Some(_) => "literal:".len(),
+        None => text.iter().position(|byte| matches!(byte, b'?' | b'#' | b' ' | b'$')).unwrap_or(text.len()),
+    };
     let more = if end < text.len() { "…" } else { "" };
     Fault { reference: format!("{}{more}", printable(&text[..end])), malformed }
 }
