@@ -8,7 +8,7 @@ use crate::contenders::{Contenders, secret};
 use crate::measure::{Command, Run, interleaved, median};
 use crate::table::{Table, Target};
 
-const ROUNDS: usize = 500;
+const ROUNDS: usize = 400;
 const WARM_UP: usize = 20;
 const PROGRAM: &str = "/bin/true";
 
