@@ -56,8 +56,9 @@ pub fn read(path: &Path) -> Result<(Secret, Version), Failure> {
     let status = nix::sys::stat::fstat(&file).map_err(|errno| refused(errno, path))?;
     check(&file, &status, path)?;
     let size = usize::try_from(status.st_size).unwrap_or(0);
-    // Room for one byte more than is allowed tells a file that grew meanwhile.
-    let mut bytes = Vec::with_capacity(size.min(LARGEST) + 1);
+    // With 32 bytes to spare the standard library reads into the buffer alone; with fewer it tries on its stack first, which nobody wipes.
+    let mut bytes = Vec::with_capacity(size.min(LARGEST) + 32);
+    // One byte more than is allowed tells a file that grew meanwhile.
     let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
     let read = (&file).take(limit).read_to_end(&mut bytes);
     let secret = Secret::new(bytes);
