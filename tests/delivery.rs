@@ -125,6 +125,16 @@ fn a_directory_in_run_may_be_the_programs_own_user_s() {
 }
 
 #[test]
+fn a_mount_at_run_that_is_roots_and_open_to_all_is_taken_with_a_warning() {
+    // As an emptyDir in a pod that does not run as root.
+    let mounted = "mount -t tmpfs none /run && mkdir /run/secret-init && mount -t tmpfs -o mode=0777 none /run/secret-init";
+    let start = after(World::new().secret_init(), mounted).as_user(1000).variable("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let outcome = start.variable("T_A_FILE", "literal:x").shell("echo $T_A_FILE").finishes();
+    assert_eq!(outcome.stdout, "/run/secret-init/T_A\n");
+    assert_eq!(outcome.stderr, "secret-init: warning: /run/secret-init: others can write to it (owner 0, mode 0777)\n");
+}
+
+#[test]
 fn a_directory_on_disk_is_refused_unless_a_disk_is_accepted() {
     let disk = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("on-disk");
     let start = World::new().secret_init().directory(&disk).variable("T_A_FILE", "literal:x").shell("cat $T_A_FILE");
@@ -469,12 +479,8 @@ fn a_directory_in_use_is_never_swept() {
     let world = World::new();
     let directory = world.directory();
     let start = world.secret_init().directory(&directory);
-    let mut first = start.clone().variable("T_FIRST_FILE", "literal:1").shell("echo runs; read end; cat $T_FIRST_FILE").input(b"").spawn();
-    first.line("runs");
-    drop(first);
-    // It was killed, and nobody holds the directory any more. Now one that lives.
-    let program = "echo runs; cat $T_FIRST_FILE; exec sleep infinity";
-    let mut first = start.clone().variable("T_FIRST_FILE", "literal:1").shell(program).spawn();
+    let program = "echo runs; cat $T_FIRST_FILE; read line";
+    let mut first = start.clone().variable("T_FIRST_FILE", "literal:1").shell(program).listens().spawn();
     first.line("runs");
     fs::write(directory.join(".secret-init-7-0.tmp"), "of a start that is under way").unwrap();
     let second = start.clone().variable("T_SECOND_FILE", "literal:2");
@@ -496,11 +502,27 @@ fn a_directory_in_use_is_never_swept() {
 fn the_lock_is_the_supervisors_and_not_the_programs() {
     let world = World::new();
     let start = world.secret_init().directory(world.directory()).variable("T_A_FILE", "literal:a");
-    let script = "for fd in /proc/$$/fd/*; do readlink $fd; done | grep -c secrets; echo end; exec sleep infinity";
-    let mut running = start.shell(script).spawn();
+    let script = "for fd in /proc/$$/fd/*; do readlink $fd; done | grep -c secrets; read line";
+    let mut running = start.shell(script).listens().spawn();
     assert_eq!(running.line(""), "0");
-    let held = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    assert_eq!(held.filter(|path| *path == world.directory()).count(), 1);
+    eventually("the supervisor holds the directory", || {
+        let mut held =
+            fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        held.any(|path| path == world.directory()).then_some(())
+    });
+}
+
+#[test]
+fn write_brings_new_values_to_a_program_that_runs() {
+    let world = World::new();
+    let source = world.file("source", "one");
+    let start = world.secret_init().directory(world.directory()).variable("T_A_FILE", format!("file:{}", source.display()));
+    let mut running = start.clone().shell("while :; do cat $T_A_FILE; echo; read next || exit; done").listens().spawn();
+    running.line("one");
+    fs::write(&source, "another").unwrap();
+    start.flag("write").finishes().succeeds();
+    running.say("next");
+    running.line("another");
 }
 
 #[test]
@@ -689,14 +711,15 @@ fn killed_three_hundred_times_at_random_each_file_is_the_old_or_the_new_one() {
         let child = killed.start.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         (child, Instant::now())
     };
-    let whole = (0..20)
+    let mut times: Vec<_> = (0..21)
         .map(|_| {
             let (mut child, began) = start();
             assert!(child.wait().unwrap().success());
             began.elapsed()
         })
-        .max()
-        .unwrap();
+        .collect();
+    times.sort_unstable();
+    let whole = times[times.len() / 2];
     let (mut starts, mut cut_short, mut leftovers, mut counts_of_new, mut random) = (0, 0, 0, [0; 3], 0x2545_f491_u32);
     while cut_short < 300 {
         killed.restore();
