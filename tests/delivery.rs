@@ -141,6 +141,7 @@ fn a_directory_on_disk_is_refused_unless_a_disk_is_accepted() {
     let path = disk.display().to_string();
     let lines = [&format!("{path}: is not in memory (tmpfs or ramfs)"), &*mount_hint(&path, 0), NOT_STARTED];
     start.finishes().fails(73, &lines);
+    assert!(!disk.exists());
     assert_eq!(start.clone().flag("--allow-disk").finishes().succeeds(), "x");
     assert_eq!(start.variable("SECRET_INIT_ALLOW_DISK", "true").finishes().succeeds(), "x");
     fs::remove_dir_all(&disk).unwrap();

@@ -97,8 +97,11 @@ impl Directory {
         let descriptor = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
         let mut directory = Self { path: path.to_owned(), warning: None, descriptor };
-        directory.check(mode, is_new, allow_disk)?;
-        Ok(directory)
+        let checked = directory.check(mode, is_new, allow_disk);
+        if is_new && checked.is_err() {
+            let _ = std::fs::remove_dir(path);
+        }
+        checked.map(|()| directory)
     }
 
     fn check(&mut self, mode: u32, is_new: bool, allow_disk: bool) -> Result<(), Problem> {
