@@ -62,8 +62,10 @@ pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, 
         environment::check_size(plan, secrets, &environment, &arguments.program).map_err(failed)?;
     }
     if let Some(directory) = &place.0 {
-        // Exec mode leaves nothing that holds a lock, so it takes none that would let it sweep.
-        if command != Command::Exec {
+        // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
+        if command == Command::Exec {
+            directory.share();
+        } else {
             directory.sweep(plan).map_err(failed)?;
         }
         files::write(plan, secrets, directory, account).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! The grammar of references, by its corpus: each is read, printed, and read again.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::format_push_string, missing_docs)]
 
 use secret_init::reference::{Reference, Scheme, Selector};
 use secret_init::report::printable;

@@ -83,7 +83,7 @@ impl Subject {
         self.fetch(&[self.wanted(name)]).remove(0)
     }
 
-    fn text(&self, wanted: &Wanted, fetched: Result<Fetched, Failure>) -> String {
+    fn text(wanted: &Wanted, fetched: Result<Fetched, Failure>) -> String {
         match fetched.unwrap() {
             Fetched::New { content, .. } => {
                 String::from_utf8(store::select(&content, wanted.reference.selector.as_ref()).unwrap().expose().to_vec()).unwrap()
@@ -105,11 +105,13 @@ fn every_row_of_the_table_is_a_subject_of_these_tests() {
 fn answers_come_in_the_order_of_the_questions() {
     for subject in subjects() {
         let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
-        names.iter().for_each(|name| (subject.put)(&subject.world, name, format!("{CANARY}-{name}").as_bytes()));
+        for name in &names {
+            (subject.put)(&subject.world, name, format!("{CANARY}-{name}").as_bytes());
+        }
         let wanted: Vec<Wanted> = names.iter().rev().chain(&names).map(|name| subject.wanted(name)).collect();
         let answers = subject.fetch(&wanted);
         assert_eq!(answers.len(), wanted.len());
-        let texts: Vec<String> = wanted.iter().zip(answers).map(|(wanted, answer)| subject.text(wanted, answer)).collect();
+        let texts: Vec<String> = wanted.iter().zip(answers).map(|(wanted, answer)| Subject::text(wanted, answer)).collect();
         let expected: Vec<String> = names.iter().rev().chain(&names).map(|name| format!("{CANARY}-{name}")).collect();
         assert_eq!(texts, expected, "{:?}", subject.scheme);
     }

@@ -137,6 +137,11 @@ impl Directory {
         nix::sys::stat::fstat(&self.descriptor).map_err(|errno| about(&self.path, errno.desc().to_lowercase()))
     }
 
+    /// Takes a lock that others can share and that keeps each from sweeping.
+    pub fn share(&self) {
+        self.flock(FlockArg::LockShared);
+    }
+
     /// Takes the lock, and when nobody else has it removes what an earlier start left: temporary files, and files that this plan does not have.
     /// Then the names of this plan are noted for the next start.
     ///
@@ -154,7 +159,7 @@ impl Directory {
         // What is still there of others belongs to a start that runs beside this one.
         let manifest: Vec<String> = planned.into_iter().map(str::to_owned).chain(others).map(|name| name + "\n").collect();
         files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400, None)?;
-        self.flock(FlockArg::LockShared);
+        self.share();
         Ok(())
     }
 
