@@ -280,6 +280,10 @@ impl Running<'_> {
                 signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
             }
         } else if let Some(terminal) = self.terminal {
+            // A shell's `fg` puts a job that was running in the background into the foreground without a word: it shows when the program reads.
+            if by_terminal && by != Signal::TSTP && terminal.give_to(self.program) {
+                return signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
+            }
             terminal.take_back_from(self.program);
             signal::send(Pid::from_raw(0), Signal::STOP);
         } else if by_terminal {

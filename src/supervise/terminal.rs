@@ -21,10 +21,10 @@ impl Terminal {
         Some(Self { device: nix::fcntl::open("/dev/tty", flags, Mode::empty()).ok()?, job: getpgrp() })
     }
 
-    /// Puts the program's group into the foreground, if we are there: to take it from somebody else's job would be theft. A terminal that is gone is no reason to
-    /// fail.
-    pub fn give_to(&self, program: Pid) {
-        self.pass(self.job, program);
+    /// Puts the program's group into the foreground, if we are there: to take it from somebody else's job would be theft. Tells whether it is there now. A terminal
+    /// that is gone is no reason to fail.
+    pub fn give_to(&self, program: Pid) -> bool {
+        self.pass(self.job, program)
     }
 
     /// Takes the foreground back from the program's group, if it is there.
@@ -32,10 +32,8 @@ impl Terminal {
         self.pass(program, self.job);
     }
 
-    fn pass(&self, from: Pid, to: Pid) {
-        if tcgetpgrp(&self.device) == Ok(from) {
-            let _ = tcsetpgrp(&self.device, to);
-        }
+    fn pass(&self, from: Pid, to: Pid) -> bool {
+        tcgetpgrp(&self.device) == Ok(from) && tcsetpgrp(&self.device, to).is_ok()
     }
 }
 

@@ -49,10 +49,15 @@ impl World {
         path
     }
 
-    /// An executable script.
+    /// An executable script. Another process writes it: what a test beside this one forks at the same moment would hold our descriptor, and a file that is open for
+    /// writing cannot be run.
     pub fn script(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.file(name, content);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.path.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut writer =
+            Command::new("sh").args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+        writer.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+        assert!(writer.wait().unwrap().success());
         path
     }
 

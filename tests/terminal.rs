@@ -1,0 +1,347 @@
+//! Job control: secret-init between a terminal and a program, as PID 1 of a container, below `docker exec`, and below an interactive shell.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(unsafe_code, reason = "a session and its terminal are made between fork and exec")]
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use support::{DEADLINE, World, binary, children, eventually, send, status_field};
+
+/// A terminal with a session in it.
+struct Terminal {
+    screen: File,
+    seen: String,
+    session: Child,
+}
+
+impl Terminal {
+    /// Starts the command as the leader of a session that has a new terminal.
+    fn running(mut command: Command) -> Self {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        // The terminal is closed when we close it, and nobody else holds it.
+        for descriptor in [&pty.master, &pty.slave] {
+            nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        let stdio = || pty.slave.try_clone().unwrap();
+        command.stdin(stdio()).stdout(stdio()).stderr(stdio());
+        // SAFETY: setsid(2) and ioctl(2) may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            });
+        }
+        let session = command.spawn().unwrap();
+        Self { screen: File::from(pty.master), seen: String::new(), session }
+    }
+
+    /// An interactive bash without anybody's settings, which knows secret-init as `$INIT`.
+    fn bash() -> Self {
+        let mut command = Command::new("bash");
+        command.args(["--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "").env("INIT", binary());
+        let mut terminal = Self::running(command);
+        terminal.types("stty -echo; echo shell is $((40 + 2))\n");
+        terminal.shows("shell is 42");
+        terminal
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.screen.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this text is on the screen, after all that was waited for before.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        let end = Instant::now() + DEADLINE;
+        while !self.seen.contains(text) {
+            assert!(Instant::now() < end, "{text:?} is not on the screen: {:?}", self.seen);
+            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap();
+            let is_ready = poll(&mut [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)], left).unwrap() > 0;
+            let mut bytes = [0; 4096];
+            let length = if is_ready { self.screen.read(&mut bytes).unwrap_or(0) } else { 0 };
+            assert!(length > 0, "{text:?} is not on the screen: {:?}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        let after = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..after);
+    }
+
+    /// The process group in the foreground.
+    fn foreground(&self) -> i32 {
+        let mut group = 0;
+        // SAFETY: TIOCGPGRP writes one int.
+        assert_eq!(unsafe { libc::ioctl(self.screen.as_raw_fd(), libc::TIOCGPGRP, &raw mut group) }, 0);
+        group
+    }
+
+    /// Changes the size of the window.
+    fn resize(&self, rows: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: TIOCSWINSZ reads one structure of ours.
+        assert_eq!(unsafe { libc::ioctl(self.screen.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }, 0);
+    }
+
+    fn leader(&self) -> i32 {
+        i32::try_from(self.session.id()).unwrap()
+    }
+
+    #[track_caller]
+    fn ends_with(mut self, code: i32) {
+        let end = Instant::now() + DEADLINE;
+        let pidfd = support::pidfd(self.leader());
+        let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap();
+        assert_eq!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], left), Ok(1), "still running; {:?}", self.seen);
+        assert_eq!(self.session.wait().unwrap().code(), Some(code));
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.session.kill();
+        let _ = self.session.wait();
+    }
+}
+
+/// A program that counts its signals, echoes its lines, and tells its counts on signal 64, which comes after all others.
+const COUNTER: &str = r#"#!/usr/bin/perl
+$| = 1;
+my %count;
+for my $name (qw(INT QUIT WINCH CONT HUP)) { $SIG{$name} = sub { $count{$name}++; print "<$name>\n" } }
+$SIG{RTMAX} = sub { print "counts:", (map { " $_=$count{$_}" } sort keys %count), ".\n" };
+print "counter runs\n";
+my $line = "";
+while (1) {
+    # A signal that comes just before a read would wait for its end: so the waiting has an end.
+    vec(my $stdin = "", 0, 1) = 1;
+    next if select($stdin, undef, undef, 0.01) < 1;
+    last if !sysread STDIN, my $byte, 1;
+    $line .= $byte;
+    next if $byte ne "\n";
+    exit $1 if $line =~ /^exit (\d+)/;
+    print "line: $line";
+    $line = "";
+}
+exit 99;
+"#;
+
+/// As PID 1 with a session and a terminal of its own, as `docker run -it` gives them.
+fn pid_1(world: &World, counter: &Path) -> Terminal {
+    Terminal::running(world.secret_init().as_pid_1().under(["setsid", "--ctty"]).program([counter]).command())
+}
+
+/// As the leader of a session, not PID 1, as `docker exec -it` starts it.
+fn session_leader(world: &World, counter: &Path) -> Terminal {
+    Terminal::running(world.secret_init().program([counter]).command())
+}
+
+/// secret-init somewhere below the leader of the session.
+fn supervisor(terminal: &Terminal) -> i32 {
+    let is_ours = |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary().canonicalize().unwrap());
+    eventually("secret-init runs", || {
+        let mut pid = terminal.leader();
+        while !is_ours(pid) {
+            pid = *children(pid).first()?;
+        }
+        Some(pid)
+    })
+}
+
+#[test]
+fn what_the_terminal_sends_reaches_the_program_once() {
+    let world = World::new();
+    let counter = world.script("counter", COUNTER);
+    let mut bash = Terminal::bash();
+    bash.types(&format!("$INIT -- {}\n", counter.display()));
+    for mut terminal in [pid_1(&world, &counter), session_leader(&world, &counter), bash] {
+        terminal.shows("counter runs");
+        terminal.types("\x03");
+        terminal.shows("<INT>");
+        terminal.types("\x1c");
+        terminal.shows("<QUIT>");
+        terminal.resize(50);
+        terminal.shows("<WINCH>");
+        // Whatever came to us as well would be passed on before this.
+        send(supervisor(&terminal), 64);
+        terminal.shows("counts: INT=1 QUIT=1 WINCH=1.");
+        terminal.types("still here\n");
+        terminal.shows("line: still here");
+    }
+}
+
+#[test]
+fn the_exit_code_passes_through_a_terminal() {
+    let world = World::new();
+    let counter = world.script("counter", COUNTER);
+    for mut terminal in [pid_1(&world, &counter), session_leader(&world, &counter)] {
+        terminal.shows("counter runs");
+        terminal.types("exit 7\n");
+        terminal.ends_with(7);
+    }
+}
+
+#[test]
+fn where_no_shell_could_wake_it_a_program_that_stops_goes_on() {
+    let world = World::new();
+    let counter = world.script("counter", COUNTER);
+    for mut terminal in [pid_1(&world, &counter), session_leader(&world, &counter)] {
+        terminal.shows("counter runs");
+        terminal.types("\x1a");
+        terminal.shows("<CONT>");
+        terminal.types("still here\n");
+        terminal.shows("line: still here");
+    }
+}
+
+#[test]
+fn ctrl_z_below_a_shell_stops_the_job_and_fg_resumes_it() {
+    let world = World::new();
+    let counter = world.script("counter", COUNTER);
+    let mut bash = Terminal::bash();
+    bash.types(&format!("$INIT -- {}\n", counter.display()));
+    bash.shows("counter runs");
+    let supervisor = supervisor(&bash);
+    for _ in 0..3 {
+        bash.types("\x1a");
+        bash.shows("Stopped");
+        assert!(status_field(supervisor, "State").starts_with('T'));
+        bash.types("echo the shell has the terminal: $((40 + 2))\n");
+        bash.shows("the shell has the terminal: 42");
+        bash.types("fg\n");
+        bash.shows("<CONT>");
+        bash.types("back again\n");
+        bash.shows("line: back again");
+    }
+    bash.types("exit 7\n");
+    bash.types("echo ended with $?\n");
+    bash.shows("ended with 7");
+}
+
+#[test]
+fn bg_resumes_every_process_of_a_stopped_job() {
+    let world = World::new();
+    let child = world.script(
+        "child",
+        "#!/usr/bin/perl\n$| = 1; $SIG{CONT} = sub { print qq(child goes on\n) }; print qq(child runs\n); select undef, undef, undef, 0.01 while 1\n",
+    );
+    let parent = world.script("parent", &format!("#!/bin/sh\n{} & wait\n", child.display()));
+    let mut bash = Terminal::bash();
+    bash.types(&format!("$INIT -- {}\n", parent.display()));
+    bash.shows("child runs");
+    let parent = children(supervisor(&bash))[0];
+    let child = children(parent)[0];
+    bash.types("\x1a");
+    bash.shows("Stopped");
+    eventually("the child has stopped, too", || status_field(child, "State").starts_with('T').then_some(()));
+    bash.types("bg\n");
+    bash.shows("child goes on");
+    send(-parent, libc::SIGKILL);
+}
+
+#[test]
+fn a_background_job_does_not_steal_the_terminal_and_fg_gives_it() {
+    let world = World::new();
+    let patient = r"#!/usr/bin/perl
+$| = 1;
+$SIG{USR1} = sub { $may_read = 1 };
+print qq(patient runs\n);
+select undef, undef, undef, 0.01 until $may_read;
+print 'line: ', scalar <STDIN>;
+";
+    let patient = world.script("patient", patient);
+    let mut bash = Terminal::bash();
+    let shell = bash.foreground();
+    bash.types(&format!("$INIT -- {} &\n", patient.display()));
+    bash.shows("patient runs");
+    assert_eq!(bash.foreground(), shell);
+    bash.types("echo the shell has the terminal: $((40 + 2))\n");
+    bash.shows("the shell has the terminal: 42");
+    let supervisor = supervisor(&bash);
+    // To a job that runs, `fg` says nothing.
+    bash.types("fg\n");
+    eventually("our job is in the foreground", || (bash.foreground() == supervisor).then_some(()));
+    bash.types("now for the program\n");
+    send(supervisor, libc::SIGUSR1);
+    bash.shows("line: now for the program");
+    bash.types("echo ended with $?\n");
+    bash.shows("ended with 0");
+}
+
+#[test]
+fn a_background_job_that_reads_is_stopped_until_fg() {
+    let world = World::new();
+    let mut bash = Terminal::bash();
+    let reader = world.script("reader", "#!/bin/sh\nread line\necho \"read: $line\"\n");
+    bash.types(&format!("$INIT -- {} &\n", reader.display()));
+    let supervisor = eventually("secret-init is stopped", || {
+        let child = *children(bash.leader()).first()?;
+        status_field(child, "State").starts_with('T').then_some(child)
+    });
+    bash.types("fg\n");
+    eventually("the program has the terminal", || (Some(&bash.foreground()) == children(supervisor).first()).then_some(()));
+    bash.types("here it is\n");
+    bash.shows("read: here it is");
+}
+
+#[test]
+fn the_terminal_is_given_back_at_the_end() {
+    let world = World::new();
+    let script = world.script("script", "#!/bin/sh\n\"$INIT\" -- true\nread line\necho \"after: $line\"\n");
+    let mut command = Command::new(script);
+    command.env("INIT", binary());
+    let mut terminal = Terminal::running(command);
+    terminal.types("still mine\n");
+    terminal.shows("after: still mine");
+    terminal.ends_with(0);
+}
+
+#[test]
+fn a_closed_terminal_reaches_the_program_as_hangup() {
+    let world = World::new();
+    for start in [world.secret_init(), world.secret_init().as_pid_1().under(["setsid", "--ctty"])] {
+        let told = world.path.join("told");
+        let script = format!(
+            "$SIG{{HUP}} = sub {{ open F, '>', '{}'; print F 'hangup'; close F; exit 5 }}; print qq(ready\n); select undef, undef, undef, 0.01 while 1",
+            told.display()
+        );
+        let mut terminal = Terminal::running(start.program(["perl", "-e", &format!("$| = 1; {script}")]).command());
+        terminal.shows("ready");
+        let closed = std::mem::replace(&mut terminal.screen, File::open("/dev/null").unwrap());
+        drop(closed);
+        terminal.ends_with(5);
+        assert_eq!(std::fs::read_to_string(&told).unwrap(), "hangup");
+        std::fs::remove_file(&told).unwrap();
+    }
+}
+
+#[test]
+fn an_interactive_shell_runs_as_the_program() {
+    let world = World::new();
+    for start in [world.secret_init(), world.secret_init().as_pid_1().under(["setsid", "--ctty"])] {
+        let start = start.variable("PS1", "").program(["bash", "--norc", "--noprofile", "--noediting", "-i"]);
+        let mut terminal = Terminal::running(start.command());
+        terminal.types("stty -echo; echo shell is $((40 + 2))\n");
+        terminal.shows("shell is 42");
+        terminal.types("sleep 1000\n");
+        eventually("sleep has the terminal", || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", terminal.foreground())).ok()?;
+            (name == "sleep\n").then_some(())
+        });
+        terminal.types("\x1a");
+        terminal.shows("Stopped");
+        terminal.types("kill %1; echo job control is $((40 + 2)); exit 3\n");
+        terminal.shows("job control is 42");
+        terminal.types("exit 3\n");
+        terminal.ends_with(3);
+    }
+}
