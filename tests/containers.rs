@@ -417,12 +417,14 @@ fn all_that_is_wrong_is_said_in_the_log_and_the_exit_code_tells_the_kind() {
         .shell("echo started")
         .starts();
     assert_eq!(container.exit_code(), 66);
-    let expected = "secret-init: DB_PASSWORD_FILE: file:/run/secrets/db: no such file\n\
-                    secret-init: hint: mount the secret there, or leave the variable alone with --skip DB_PASSWORD_FILE\n\
-                    secret-init: TOKEN_FILE: file:/run/secrets/token: no such file\n\
-                    secret-init: hint: add ?optional=true or ?default=… if it may be missing\n\
-                    secret-init: 2 of 3 secrets failed; the program was not started\n";
-    assert_eq!(container.logs(), expected);
+    let password = "secret-init: DB_PASSWORD_FILE: file:/run/secrets/db: no such file\n\
+                    secret-init: hint: mount the secret there, or leave the variable alone with --skip DB_PASSWORD_FILE\n";
+    let token = "secret-init: TOKEN_FILE: file:/run/secrets/token: no such file\n\
+                 secret-init: hint: add ?optional=true or ?default=… if it may be missing\n";
+    let summary = "secret-init: 2 of 3 secrets failed; the program was not started\n";
+    // Docker hands the variables over in an order that varies from one start to the next, and the problems come in theirs.
+    let logs = container.logs();
+    assert!([[password, token, summary], [token, password, summary]].map(|parts| parts.concat()).contains(&logs), "{logs}");
 }
 
 #[test]
