@@ -43,6 +43,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it is run beside a container's own program, by hand or as a probe: its failure is not the container's end.
+    #[must_use]
+    pub fn is_aside(self) -> bool {
+        matches!(self, Self::Plan | Self::Check) || self == Self::Exec && std::process::id() != 1
+    }
+
     /// Whether a program is to run at the end of it.
     #[must_use]
     pub fn runs_a_program(self) -> bool {
@@ -255,6 +261,20 @@ const COMMANDS: &[(&str, Command, &str)] = &[
     ("check", Command::Check, "read every secret, deliver none, and print a table of the results"),
 ];
 
+/// Whether a word is the name of a command.
+#[must_use]
+pub fn is_command(word: &[u8]) -> bool {
+    COMMANDS.iter().any(|(name, ..)| name.as_bytes() == word)
+}
+
+/// Whether a variable that begins with [`PREFIX`] is a setting. Kubernetes makes others when a Service is called secret-init: these are nobody's mistake.
+#[must_use]
+pub fn is_setting(name: &[u8]) -> bool {
+    let Some(suffix) = name.strip_prefix(PREFIX) else { return false };
+    let is_ours = FLAGS.iter().any(|flag| flag.variable.is_some_and(|variable| variable.as_bytes() == suffix));
+    is_ours || suffix == b"SERVICE_HOST" || suffix.starts_with(b"SERVICE_PORT") || suffix == b"PORT" || suffix.starts_with(b"PORT_")
+}
+
 /// What every `SECRET_INIT_*` variable begins with.
 pub const PREFIX: &[u8] = b"SECRET_INIT_";
 /// The same, for messages.
@@ -341,8 +361,10 @@ fn apply_variables(options: &mut Options, given: &[&str], variables: &[Vec<u8>])
 
 fn finish(arguments: Arguments) -> Result<Arguments, Problem> {
     match arguments.command {
-        command if command.runs_a_program() && arguments.program.is_empty() => Err(Problem::new(Code::Usage, "CMD is empty")
-            .hint("name the program after --; when ENTRYPOINT is overridden, repeat the image's own CMD")),
+        command if command.runs_a_program() && arguments.program.first().is_none_or(|name| name.is_empty()) => {
+            Err(Problem::new(Code::Usage, "CMD is empty")
+                .hint("name the program after --; when ENTRYPOINT is overridden, repeat the image's own CMD"))
+        }
         Command::Write if !arguments.program.is_empty() => Err(usage("write runs no program")),
         _ => Ok(arguments),
     }

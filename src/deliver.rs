@@ -64,7 +64,7 @@ pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, 
     if let Some(directory) = &place.0 {
         // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
         if command == Command::Exec {
-            directory.share();
+            directory.share().map_err(failed)?;
         } else {
             directory.sweep(plan).map_err(failed)?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::report::{Code, Failure, Problem, printable};
+use crate::report::{Code, Problem, printable};
 use crate::store;
 use crate::sys;
 
@@ -17,6 +17,8 @@ pub struct Environment {
     pub repeated: Vec<Vec<u8>>,
     /// Names to which a file gave another value than the container's, which won.
     pub overridden: Vec<Vec<u8>>,
+    /// The environment files that could not be read.
+    pub problems: Vec<Problem>,
 }
 
 /// One variable. Its value may be a secret.
@@ -30,25 +32,16 @@ pub struct Variable {
 impl Environment {
     /// What the kernel gave to this process, and what stands in the files. A variable of the container wins over one of a file, a later file over
     /// an earlier one; an empty variable counts as unset.
-    ///
-    /// # Errors
-    ///
-    /// A problem for each file that cannot be read.
-    pub fn load(files: &[impl AsRef<Path>]) -> Result<Self, Failure> {
+    #[must_use]
+    pub fn load(files: &[impl AsRef<Path>]) -> Self {
         let mut environment = Self::from_entries(sys::environ::entries(b""));
         let inherited = environment.variables.len();
-        let mut problems = Vec::new();
         for file in files {
-            match environment.add_file(file.as_ref(), inherited) {
-                Ok(()) => {}
-                Err(problem) => problems.push(problem.about(printable(file.as_ref().as_os_str().as_encoded_bytes())).about("--env-file")),
+            if let Err(problem) = environment.add_file(file.as_ref(), inherited) {
+                environment.problems.push(problem.about(printable(file.as_ref().as_os_str().as_encoded_bytes())).about("--env-file"));
             }
         }
-        if problems.is_empty() {
-            Ok(environment)
-        } else {
-            Err(Failure { problems, summary: "the environment is not complete; nothing was started".into() })
-        }
+        environment
     }
 
     /// Adds the variables of a file; the first `inherited` ones are the container's.
@@ -60,6 +53,7 @@ impl Environment {
         let lines = store::parse_dotenv(&text)
             .map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
         for store::Line { name, value } in lines {
+            check_entry(name.as_bytes(), value.expose()).map_err(|cause| Problem::new(Code::Data, cause).about(&name))?;
             let name = name.into_bytes();
             let value = value.expose().to_vec();
             match self.variables.iter().position(|variable| variable.name == name) {
@@ -94,6 +88,23 @@ impl Environment {
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         self.variables.iter().find(|variable| variable.name == name).map(|variable| variable.value.as_slice())
     }
+}
+
+/// Whether a variable can be what the kernel lets an entry be: 32 pages with its NUL (`MAX_ARG_STRLEN` in linux/binfmts.h), without a NUL inside.
+///
+/// # Errors
+///
+/// In words, what it is too much of.
+pub fn check_entry(name: &[u8], value: &[u8]) -> Result<(), String> {
+    const LONGEST: usize = 131_072;
+    if value.contains(&0) {
+        return Err("the value has a NUL byte, which no variable can hold".to_owned());
+    }
+    let most = LONGEST.saturating_sub(name.len() + 2);
+    if value.len() > most {
+        return Err(format!("the value has {} bytes, and a variable holds {most} at most", value.len()));
+    }
+    Ok(())
 }
 
 /// The value may be a secret.

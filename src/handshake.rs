@@ -4,12 +4,14 @@
 //! token, which only one of the two can take: the runner before it becomes the program, the supervisor before it ends the start. So a signal that comes in between
 //! is either an end of the start or is forwarded to the program, and never lost.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::socket::{AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+
+use crate::sys::descriptor;
 
 /// The supervisor's side.
 pub struct Watcher {
@@ -68,20 +70,11 @@ impl Watcher {
     /// Takes one message, without waiting.
     #[must_use]
     pub fn hear(&self) -> Heard {
-        let mut byte = [0];
-        let mut buffer = nix::cmsg_space!(std::os::fd::RawFd);
-        let mut parts = [IoSliceMut::new(&mut byte)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let (length, descriptor) = match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut buffer), flags) {
-            Ok(message) => (message.bytes, message.cmsgs().ok().and_then(|mut messages| messages.find_map(passed))),
-            Err(Errno::EAGAIN | Errno::EINTR) => return Heard::Nothing,
-            Err(_) => return Heard::Closed,
-        };
-        match (length, byte[0], descriptor) {
-            (0, ..) => Heard::Closed,
-            (_, KEEP, Some(descriptor)) => Heard::Keep(descriptor),
-            (_, KEEP, None) => Heard::Nothing,
-            (_, code, _) => Heard::Failed(code),
+        match descriptor::receive(&self.socket) {
+            Err(Errno::EAGAIN | Errno::EINTR) | Ok((Some(KEEP), None)) => Heard::Nothing,
+            Err(_) | Ok((None, _)) => Heard::Closed,
+            Ok((Some(KEEP), Some(descriptor))) => Heard::Keep(descriptor),
+            Ok((Some(code), _)) => Heard::Failed(code),
         }
     }
 }
@@ -114,12 +107,5 @@ impl Starter {
         let rights = [ControlMessage::ScmRights(descriptors)];
         let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
         let _ = sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&[byte])], control, MsgFlags::MSG_NOSIGNAL, None);
-    }
-}
-
-fn passed(message: ControlMessageOwned) -> Option<OwnedFd> {
-    match message {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().map(|&number| crate::sys::descriptor::own(number)),
-        _ => None,
     }
 }

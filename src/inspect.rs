@@ -29,7 +29,6 @@ pub fn plan(plan: &Plan) -> String {
         let rows: Vec<[String; 2]> = plan.left_alone.iter().map(|(name, reason)| [format!("  {name}"), (*reason).to_owned()]).collect();
         text.push_str(&table(&rows));
     }
-    report::warn_of(&plan.warnings);
     text
 }
 
@@ -39,7 +38,6 @@ pub fn plan(plan: &Plan) -> String {
 ///
 /// All problems that a start would have had with the secrets.
 pub fn check(plan: &Plan) -> Result<u8, Failure> {
-    report::warn_of(&plan.warnings);
     let answers = resolve::ready(resolve::fetch(plan))?;
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
     for delivery in &plan.deliveries {

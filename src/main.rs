@@ -25,21 +25,26 @@ secret_init::entry!(main_with);
 fn main_with(arguments: Vec<OsString>) -> u8 {
     let inherited = Inherited::take();
     report::keep_panics_quiet();
-    let result = cli::parse(arguments, &environ::entries(cli::PREFIX)).and_then(|arguments| run(arguments, &inherited));
-    result.unwrap_or_else(|failure| failure.print())
+    match cli::parse(arguments, &environ::entries(cli::PREFIX)) {
+        Ok(arguments) => {
+            let is_aside = arguments.command.is_aside();
+            run(arguments, &inherited).unwrap_or_else(|failure| if is_aside { failure.print() } else { failure.print_as_the_end() })
+        }
+        Err(failure) => failure.print_as_the_end(),
+    }
 }
 
 fn run(arguments: Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     report::set_level(arguments.options.log_level);
     if !arguments.command.runs_a_program() {
-        inherited.restore_signals();
+        inherited.end_on_signals();
     }
     match arguments.command {
-        Command::Supervise => supervise::run(&arguments.options.clone(), |start| supervised(arguments, inherited, start)),
+        Command::Supervise => supervise::run(&arguments.options.clone(), inherited.ending, |start| supervised(arguments, inherited, start)),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
         Command::Write => prepare(&arguments).map(|_| 0),
-        Command::Plan => report::answer(&inspect::plan(&plan(&arguments)?)),
-        Command::Check => inspect::check(&plan(&arguments)?),
+        Command::Plan => report::answer(&inspect::plan(&warned_of(plan(&arguments)?))),
+        Command::Check => inspect::check(&warned_of(plan(&arguments)?)),
         Command::Help => report::answer(&cli::help()),
         Command::Version => report::answer(concat!("secret-init ", env!("CARGO_PKG_VERSION"), "\n")),
     }
@@ -51,25 +56,24 @@ fn supervised(arguments: Arguments, inherited: &Inherited, start: &Start) -> Res
     run::pass_on_listen_pid(&mut delivered.environment);
     start.keep(delivered.lock.as_ref());
     start.commit();
-    Program::new(arguments.program, delivered.environment, account).run(inherited)
+    Program::new(arguments.program, delivered, account).run(inherited)
 }
 
 /// Becomes the program, and nothing of us stays.
 fn exec(arguments: Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
+    inherited.end_on_signals();
     let (delivered, account) = prepare(&arguments)?;
-    run::heed_pending_signals();
-    Program::new(arguments.program, delivered.environment, account).run(inherited)
+    Program::new(arguments.program, delivered, account).run(inherited)
 }
 
 /// From the arguments and the environment to secrets that lie where the program looks for them.
 fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
     let started = Instant::now();
-    let plan = plan(arguments)?;
-    report::warn_of(&plan.warnings);
-    let account = Account::wanted(arguments)?;
-    let place = Place::open(&plan, arguments, account.as_ref());
+    let plan = warned_of(plan(arguments)?);
+    let account = Account::wanted(arguments);
+    let place = Place::open(&plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
     let secrets = resolve::ready(resolve::all(&plan, arguments.command))?;
-    let (place, secrets) = report::both(place, secrets)?;
+    let ((account, place), secrets) = report::both(report::both(account, place), secrets)?;
     let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
     report::inform(|| inspect::summary(&plan, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))
@@ -77,6 +81,10 @@ fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failur
 
 /// What would be done. It reads no secret, but for the values in environment files.
 fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
-    let environment = Environment::load(&arguments.options.env_files)?;
-    Plan::new(arguments, &environment)
+    Plan::new(arguments, &Environment::load(&arguments.options.env_files))
+}
+
+fn warned_of(plan: Plan) -> Plan {
+    report::warn_of(&plan.warnings);
+    plan
 }

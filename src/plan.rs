@@ -17,7 +17,7 @@ use crate::template::{Context, Fault, Template};
 /// What will be delivered, and what the program gets besides.
 #[derive(Debug)]
 pub struct Plan {
-    /// In the order of the variables that ask for them.
+    /// In the order of the names of the variables that ask for them.
     pub deliveries: Vec<Delivery>,
     /// The entries of the environment that the program gets as they came.
     pub passed: Vec<Vec<u8>>,
@@ -65,17 +65,21 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// All problems at once, in the order of the variables.
+    /// All problems at once, in the order of the variables' names; those of environment files first.
     pub fn new(arguments: &Arguments, environment: &Environment) -> Result<Self, Failure> {
         let folders = SecretFolders::new(&arguments.options, environment);
-        let mut planner = Planner { arguments, environment, folders, plan: Self::empty(environment), problems: Vec::new() };
+        let mut planner =
+            Planner { arguments, environment, folders, plan: Self::empty(environment), problems: environment.problems.clone() };
         for name in &environment.repeated {
             planner.warn(Problem::new(Code::Configuration, "is set more than once; the first value is used").about(printable(name)));
         }
         for name in &environment.overridden {
             planner.warn(Problem::new(Code::Configuration, "is set in the container, which wins over --env-file").about(printable(name)));
         }
-        for variable in &environment.variables {
+        // By name, since Docker hands the variables over in an order that varies from one start to the next.
+        let mut variables: Vec<&Variable> = environment.variables.iter().collect();
+        variables.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for variable in variables {
             planner.decide(variable);
         }
         planner.finish()
@@ -117,18 +121,9 @@ struct Planner<'a> {
     problems: Vec<Problem>,
 }
 
-/// How a variable asks for a secret by the name of a file.
-struct FileVariable<'a> {
-    /// The variable without the convention's affix.
-    plain: &'a [u8],
-}
-
-impl<'a> FileVariable<'a> {
-    /// `NAME_FILE`, or `FILE__NAME` as images of `LinuxServer` have it.
-    fn of(name: &'a [u8]) -> Option<Self> {
-        let plain = name.strip_prefix(b"FILE__").or_else(|| name.strip_suffix(b"_FILE"))?;
-        (!plain.is_empty()).then_some(Self { plain })
-    }
+/// The name without the convention that says that the value names a file: `NAME_FILE`, or `FILE__NAME` as the images of LinuxServer have it.
+fn plain_name(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(b"FILE__").or_else(|| name.strip_suffix(b"_FILE")).filter(|plain| !plain.is_empty())
 }
 
 /// Variables whose file is read by the program's own libraries, under these very names.
@@ -154,12 +149,19 @@ impl Planner<'_> {
     fn decide(&mut self, variable: &Variable) {
         let Variable { name, value } = variable;
         if name.starts_with(cli::PREFIX) {
+            if !cli::is_setting(name) {
+                self.warn(
+                    Problem::new(Code::Configuration, "is no setting of secret-init")
+                        .about(printable(name))
+                        .hint("secret-init --help lists them"),
+                );
+            }
             return;
         }
         if self.arguments.options.skip.iter().any(|glob| glob.matches(name)) {
             self.leave_alone(variable, "--skip names it");
-        } else if let Some(file) = FileVariable::of(name).filter(|_| !value.is_empty()) {
-            self.decide_file_variable(variable, &file);
+        } else if let Some(plain) = plain_name(name).filter(|_| !value.is_empty()) {
+            self.decide_file_variable(variable, plain);
         } else if name.ends_with(b"_ARN") && reference::is_bare(value, |_| false) {
             self.leave_alone(variable, "a name in _ARN means the ARN itself");
         } else {
@@ -172,29 +174,29 @@ impl Planner<'_> {
     }
 
     /// The direction follows from the value: a path is read into the environment, a reference becomes a file.
-    fn decide_file_variable(&mut self, variable: &Variable, file: &FileVariable<'_>) {
+    fn decide_file_variable(&mut self, variable: &Variable, plain: &[u8]) {
         let path = variable.value.starts_with(b"/");
         let template = match Template::parse(&variable.value, &Context::Explicit) {
             Ok(template) => template,
             Err(fault) => return self.malformed(variable, fault),
         };
         if template.is_none()
-            && let Some(reason) = self.reason_to_leave_alone(variable, file, path)
+            && let Some(reason) = self.reason_to_leave_alone(variable, plain, path)
         {
             return self.leave_alone(variable, reason);
         }
-        if self.environment.value(file.plain).is_some_and(|value| !value.is_empty()) {
-            let cause = format!("is ignored, since {} is set", printable(file.plain));
+        if self.environment.value(plain).is_some_and(|value| !value.is_empty()) {
+            let cause = format!("is ignored, since {} is set", printable(plain));
             return self.warn(
                 Problem::new(Code::Configuration, cause)
                     .about(printable(&variable.name))
-                    .hint(format!("unset one of the two; {} wins", printable(file.plain))),
+                    .hint(format!("unset one of the two; {} wins", printable(plain))),
             );
         }
         match template {
-            None => self.deliver(variable, Template::of(Reference::file(&variable.value)), true, Target::Variable(file.plain.to_vec())),
-            Some(template) => match String::from_utf8(file.plain.to_vec()) {
-                Ok(name) if reference::is_component(file.plain) && !name.starts_with('.') => {
+            None => self.deliver(variable, Template::of(Reference::file(&variable.value)), true, Target::Variable(plain.to_vec())),
+            Some(template) => match String::from_utf8(plain.to_vec()) {
+                Ok(name) if reference::is_component(plain) && !name.starts_with('.') => {
                     let mode = template.references().find_map(|reference| reference.options.mode).unwrap_or(0o400);
                     self.deliver(variable, template, false, Target::File { name, mode, variable: variable.name.clone() });
                 }
@@ -204,7 +206,7 @@ impl Planner<'_> {
     }
 
     /// Why a `*_FILE` variable that holds no reference is not taken.
-    fn reason_to_leave_alone(&self, variable: &Variable, file: &FileVariable<'_>, is_path: bool) -> Option<&'static str> {
+    fn reason_to_leave_alone(&self, variable: &Variable, plain: &[u8], is_path: bool) -> Option<&'static str> {
         let Options { only, .. } = &self.arguments.options;
         if !is_path {
             return Some("neither an absolute path nor a reference");
@@ -216,10 +218,10 @@ impl Planner<'_> {
         if READ_BY_LIBRARIES.iter().any(|known| known.as_bytes() == variable.name) {
             return Some("its file is read by libraries");
         }
-        if file.plain.ends_with(b"_") {
+        if plain.ends_with(b"_") {
             return Some("programs read __FILE themselves");
         }
-        let last_word = file.plain.rsplit(|&byte| byte == b'_').next().unwrap_or_default();
+        let last_word = plain.rsplit(|&byte| byte == b'_').next().unwrap_or_default();
         let is_seldom_secret = SELDOM_SECRET.iter().any(|word| word.as_bytes() == last_word);
         (is_seldom_secret && !self.folders.contain(&variable.value)).then_some("such names seldom mean a secret")
     }
@@ -228,8 +230,9 @@ impl Planner<'_> {
         let name = printable(&variable.name).into_owned();
         for reference in value.references() {
             if store::row(reference.scheme).is_none() {
-                let cause = "this build of secret-init has no such store";
-                self.problems.push(Problem::new(Code::Configuration, cause).about(reference).about(&name).hint(stores_hint()));
+                // It may be no reference at all but a password that begins like one: no more than the scheme is told.
+                let cause = format!("this build of secret-init has no store for {}:…", reference.scheme_name());
+                self.problems.push(Problem::new(Code::Configuration, cause).about(&name).hint(stores_hint(&name)));
             }
             if reference.options.mode.is_some() && matches!(target, Target::Variable(_)) {
                 let hint = format!("write {name}_FILE={reference} to get a file");
@@ -339,9 +342,9 @@ pub fn consequence(command: Command) -> &'static str {
     }
 }
 
-fn stores_hint() -> String {
+fn stores_hint(name: &str) -> String {
     let names: Vec<&str> = store::ROWS.iter().map(|row| row.name).collect();
-    format!("it has {}; to pass the text on as it is, use --skip", names.join(", "))
+    format!("it has {}; when the value is no reference, pass it on with --skip {name}", names.join(", "))
 }
 
 /// The folders in which platforms mount secrets.

@@ -120,13 +120,18 @@ impl Failure {
         Code::PRECEDENCE.iter().find(has).map_or(Code::Internal as u8, |&code| code as u8)
     }
 
-    /// Prints everything on stderr, and in Kubernetes to the termination log too, and gives the exit code.
+    /// Prints everything on stderr and gives the exit code.
     #[must_use]
     pub fn print(&self) -> u8 {
-        let text = self.to_string();
-        write_stderr(&text);
-        write_termination_log(&text);
+        write_stderr(&self.to_string());
         self.code()
+    }
+
+    /// As [`Failure::print`], and in Kubernetes to the termination log too: the container ends by it.
+    #[must_use]
+    pub fn print_as_the_end(&self) -> u8 {
+        write_termination_log(&self.to_string());
+        self.print()
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::cli::Command;
+use crate::environment::check_entry;
 use crate::plan::{Delivery, Plan, Target, consequence};
 use crate::reference::{Options, Reference, Scheme};
 use crate::report::{Code, Failure, Problem, count};
@@ -199,17 +200,10 @@ fn problem(delivery: &Delivery, reference: &Reference, failure: store::Failure) 
     problem
 }
 
-/// What the kernel lets an environment entry be: 32 pages with its NUL (`MAX_ARG_STRLEN` in linux/binfmts.h), without a NUL inside.
+/// Whether the value can be where it goes.
 fn check_variable(delivery: &Delivery, value: &Secret) -> Result<(), Problem> {
-    const LONGEST: usize = 131_072;
     let Target::Variable(name) = &delivery.target else { return Ok(()) };
-    let cause = if value.expose().contains(&0) {
-        "the value has a NUL byte, which no variable can hold".to_owned()
-    } else if name.len() + value.len() + 2 > LONGEST {
-        format!("the value has {} bytes, and a variable holds {} at most", value.len(), LONGEST - name.len() - 2)
-    } else {
-        return Ok(());
-    };
+    let Err(cause) = check_entry(name, value.expose()) else { return Ok(()) };
     let hint = if delivery.strip_newlines {
         format!("let the program read the file itself: --skip {}", delivery.name)
     } else {

@@ -18,8 +18,8 @@ use crate::reference::{Reference, Scheme, Selector};
 use crate::report::Code;
 use crate::secret::{Secret, Version};
 
-pub use dotenv::{Line, Unreadable as DotenvError, parse as parse_dotenv};
-pub use file::{LARGEST as LARGEST_SECRET, read as read_file};
+pub use dotenv::{Line, parse as parse_dotenv};
+pub use file::read as read_file;
 
 /// A future on the heap, so that stores of all kinds fit into one table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

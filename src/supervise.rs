@@ -13,10 +13,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{Pid, getpid};
 
-use crate::cli::Options;
+use crate::cli::{Command, Options};
 use crate::handshake::{self, Heard, Starter, Watcher};
+use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, os_error};
-use crate::run::ENDING;
 use crate::sys::process::{Change, Fork, Waited};
 use crate::sys::signal::{Buffer, Mask, Received, Signal, SignalFd};
 use crate::sys::{descriptor, entry, environ, process, signal};
@@ -72,14 +72,14 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs `start` in a process of its own, which becomes the program, and gives the exit code that passes its end on.
 ///
-/// All signals are blocked when this is called. `start` returns only when the start failed.
+/// All signals are blocked when this is called, and those of `ending` end the start. `start` returns only when it failed.
 ///
 /// # Errors
 ///
 /// When the system has no room for a process or a descriptor.
-pub fn run(options: &Options, start: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<u8, Failure> {
+pub fn run(options: &Options, ending: Mask, start: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<u8, Failure> {
     // Not CHLD yet: it stays pending, so that a program that ends at once is not missed.
-    let signals = SignalFd::new(ENDING).map_err(|error| no_room("signalfd", &error))?;
+    let signals = SignalFd::new(ending).map_err(|error| no_room("signalfd", &error))?;
     signal::want_children();
     // When we are not PID 1, orphans of the program come to us all the same. An old kernel that refuses changes nothing.
     let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -91,7 +91,7 @@ pub fn run(options: &Options, start: impl FnOnce(&Start) -> Result<Infallible, F
             let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
             let ours = Start { starter, terminal };
             let Err(failure) = start(&ours);
-            let code = failure.print();
+            let code = failure.print_as_the_end();
             ours.starter.fail(code);
             entry::exit(code);
         }
@@ -119,8 +119,11 @@ pub fn run(options: &Options, start: impl FnOnce(&Start) -> Result<Infallible, F
 }
 
 fn no_room(what: &str, error: &std::io::Error) -> Failure {
+    // EAGAIN says "try again", which would not help.
+    let cause = if error.kind() == std::io::ErrorKind::WouldBlock { "the limit is reached".to_owned() } else { os_error(error) };
     let hint = "the container may lack processes (--pids-limit), descriptors (ulimit -n) or memory";
-    Problem::new(Code::System, format!("{what} cannot be had: {}", os_error(error))).hint(hint).into()
+    let problem = Problem::new(Code::System, format!("{what} cannot be had: {cause}")).hint(hint);
+    Failure { problems: vec![problem], summary: consequence(Command::Supervise).to_owned() }
 }
 
 /// How a start went.
@@ -171,7 +174,7 @@ fn died(runner: Pid) -> u8 {
     let how = process::wait_for(runner).map_or_else(String::new, |code| format!(" (exit code {code})"));
     let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started"))
         .hint("was it killed for lack of memory? see the container's memory limit");
-    Failure::from(problem).print()
+    Failure::from(problem).print_as_the_end()
 }
 
 /// The program runs.

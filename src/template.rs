@@ -1,12 +1,10 @@
 //! A value with references in it: `postgresql://${vault:secret/data/db#username}:${…#password | urlencode}@db/app`.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::reference::{self, Malformed, Reference, Scheme};
+use crate::reference::{self, Malformed, Reference};
 use crate::report::printable;
 use crate::secret::Secret;
 
@@ -191,17 +189,14 @@ fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
 
 fn piece(text: &[u8], filters: &[&[u8]]) -> Result<Piece, Fault> {
     let reference = Reference::parse(text).map_err(|malformed| fault(text, malformed))?;
-    // A ` | ` in a literal or a default may have been meant as text, and what follows it is then a part of that.
-    let holds_text = reference.scheme == Scheme::Literal || reference.options.default.is_some();
-    let unknown = |name: &[u8]| Malformed {
-        cause: format!("unknown filter {}", if holds_text { Cow::Borrowed("…") } else { printable(name) }),
-        hint: Some("filters are urlencode, base64, base64decode, json, trim"),
-    };
+    // Its name is not told: a ` | ` may have been meant as text, of a literal or a default, and what follows it is then a part of that.
+    let unknown =
+        || Malformed { cause: "unknown filter after |".into(), hint: Some("filters are urlencode, base64, base64decode, json, trim") };
     let known = |name: &[u8]| FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter);
     let filters = filters
         .iter()
         .map(|name| name.trim_ascii())
-        .map(|name| known(name).ok_or_else(|| fault(text, unknown(name))))
+        .map(|name| known(name).ok_or_else(|| fault(text, unknown())))
         .collect::<Result<_, _>>()?;
     Ok(Piece::Secret(reference, filters))
 }

@@ -2,6 +2,8 @@
 //!
 //! `/etc/passwd` and `/etc/group` are read by ourselves: a static binary that asks the C library would load the image's name-service plugins.
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use nix::unistd::{Gid, Uid};
@@ -9,7 +11,6 @@ use nix::unistd::{Gid, Uid};
 use crate::cli::{Arguments, Command};
 use crate::report::{Code, Failure, Problem, printable};
 use crate::sys::capability::{self, Capability};
-use crate::sys::descriptor;
 
 /// A user as the program will have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,8 +211,8 @@ impl Account {
 
 /// A program that opens `/dev/stdout` by its name needs to own the pipe or terminal behind it. Files, sockets and devices stay whose they are.
 fn give_standard_streams(uid: Uid) {
-    for number in 0..3 {
-        let stream = descriptor::standard(number);
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let is_pipe =
             nix::sys::stat::fstat(stream).is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO);
         let is_terminal = nix::unistd::isatty(stream).unwrap_or(false);

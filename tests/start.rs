@@ -229,7 +229,7 @@ fn settings_of_ours_do_not_reach_the_program() {
         .secret_init()
         .variable("SECRET_INIT_SKIP", "X")
         .variable("SECRET_INIT_LOG_LEVEL", "error")
-        .variable("SECRET_INIT_UNKNOWN", "x");
+        .variable("SECRET_INIT_SERVICE_HOST", "10.0.0.1");
     assert_eq!(start.shell("env | grep -c SECRET_INIT; true").finishes().succeeds(), "0\n");
 }
 
@@ -263,12 +263,12 @@ fn an_environment_file_that_cannot_be_read_is_named_by_line_and_without_its_text
     let lines = [
         &format!("--env-file: {}: line 3: no name of a variable", path.display()),
         "hint: lines are NAME=value, as in Compose",
-        "the environment is not complete; nothing was started",
+        "1 problem in the plan; the program was not started",
     ];
     world.file(".env", "T_A=1\nB=2\n\"hunter2\n");
     world.secret_init().flag("--env-file").flag(&path).shell("echo started").finishes().fails(65, &lines);
     let none = world.path.join("none.env");
-    let lines = [&format!("--env-file: {}: no such file", none.display()), "the environment is not complete; nothing was started"];
+    let lines = [&format!("--env-file: {}: no such file", none.display()), "1 problem in the plan; the program was not started"];
     world.secret_init().flag("--env-file").flag(&none).shell("echo started").finishes().fails(66, &lines);
 }
 
@@ -507,8 +507,8 @@ fn an_unknown_scheme_stays_and_a_store_that_is_not_built_in_is_refused() {
         "T_A=${nope:x#y}$\nT_B_FILE=nope:x#y$\n"
     );
     let lines = [
-        "T_A: vault:secret/data/db#password: this build of secret-init has no such store",
-        "hint: it has file, dotenv, cred, literal; to pass the text on as it is, use --skip",
+        "T_A: this build of secret-init has no store for vault:…",
+        "hint: it has file, dotenv, cred, literal; when the value is no reference, pass it on with --skip T_A",
         "1 problem in the plan; the program was not started",
     ];
     world.secret_init().variable("T_A", "vault:secret/data/db#password").shell("echo started").finishes().fails(78, &lines);
@@ -563,7 +563,7 @@ fn a_key_that_is_not_there_is_an_error_and_never_empty() {
 }
 
 #[test]
-fn all_failures_of_a_start_are_told_at_once_in_the_order_of_the_variables() {
+fn all_failures_of_a_start_are_told_at_once_in_the_order_of_the_names() {
     let world = World::new();
     let directory = world.path.display().to_string();
     let script = world.script(
@@ -575,10 +575,10 @@ fn all_failures_of_a_start_are_told_at_once_in_the_order_of_the_variables() {
     outcome.fails(
         66,
         &[
-            &format!("T_B_FILE: file:{directory}/none: no such file"),
-            "hint: mount the secret there, or leave the variable alone with --skip T_B_FILE",
             &format!("T_A_FILE: file:{directory}: is a directory"),
             "hint: name a file in it",
+            &format!("T_B_FILE: file:{directory}/none: no such file"),
+            "hint: mount the secret there, or leave the variable alone with --skip T_B_FILE",
             "T_C: cred:x: CREDENTIALS_DIRECTORY is not set",
             "hint: set CREDENTIALS_DIRECTORY to the folder of the credentials, as systemd does for LoadCredential=",
             "3 of 4 secrets failed; the program was not started",
@@ -596,6 +596,128 @@ fn without_a_program_nothing_starts() {
     world.secret_init().flag("--nope").shell("echo started").finishes().fails(64, &lines);
 }
 
+#[test]
+fn a_value_that_begins_like_a_reference_is_not_told_when_it_may_be_a_password() {
+    let outcome = World::new().secret_init().variable("OPENSSL_PASSIN", "pass:hunter2").shell("echo started").finishes();
+    assert!(!outcome.stderr.contains("hunter2") && outcome.stderr.contains("--skip OPENSSL_PASSIN"), "{}", outcome.stderr);
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (78, ""));
+}
+
+#[test]
+fn a_value_of_an_environment_file_that_no_variable_can_hold_is_refused() {
+    let world = World::new();
+    for (text, cause) in [
+        ("T_A=x\0y\n".to_owned(), "the value has a NUL byte, which no variable can hold"),
+        (format!("T_A={}\n", "v".repeat(131_068)), "the value has 131068 bytes, and a variable holds 131067 at most"),
+    ] {
+        let path = world.file("e.env", text);
+        let lines = [&format!("--env-file: {}: T_A: {cause}", path.display()), "1 problem in the plan; the program was not started"];
+        world.secret_init().flag("--env-file").flag(&path).shell("echo started").finishes().fails(65, &lines);
+    }
+}
+
+#[test]
+fn user_place_and_secrets_fail_together() {
+    let world = World::new();
+    let none = world.path.join("none/secrets");
+    let start =
+        world.secret_init().flag("--user").flag("nobodyy").directory(&none).variable("T_A_FILE", "cred:x").variable("T_B_FILE", "/none");
+    let outcome = start.shell("echo started").finishes();
+    for part in [
+        "--user: nobodyy: no such user",
+        "none/secrets: cannot be made: no such file",
+        "T_A_FILE: cred:x: ",
+        "T_B_FILE: file:/none: no such file",
+    ] {
+        assert!(outcome.stderr.contains(part), "{part} in {}", outcome.stderr);
+    }
+    assert!(outcome.stderr.ends_with("secret-init: 2 of 2 secrets failed; the program was not started\n"), "{}", outcome.stderr);
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (78, ""));
+}
+
+#[test]
+fn a_setting_that_is_none_is_warned_of() {
+    let start = World::new().secret_init().variable("SECRET_INIT_SKIPP", "X");
+    let outcome = start.clone().program(["true"]).finishes();
+    assert_eq!(
+        outcome.stderr,
+        "secret-init: warning: SECRET_INIT_SKIPP: is no setting of secret-init\nsecret-init: hint: secret-init --help lists them\n"
+    );
+    assert_eq!(start.flag("--strict").program(["true"]).finishes().code(), 78);
+}
+
+#[test]
+fn a_secret_called_home_or_user_is_meant_and_comes_once() {
+    let world = World::new();
+    let path = world.file("x", "secret");
+    let start = world.secret_init().flag("--user=1000:1000").variable("USER_FILE", &path).variable("HOME_FILE", &path);
+    assert_eq!(start.shell("env | grep -E '^(HOME|USER)=' | sort").finishes().succeeds(), "HOME=secret\nUSER=secret\n");
+}
+
+#[test]
+fn an_interpreter_that_is_missing_is_told_apart_from_a_program_that_is() {
+    let world = World::new();
+    world.script("app", "#!/none/such\n");
+    let path = format!("{}:/usr/bin:/bin", world.path.display());
+    let lines = ["app: its interpreter is not found", "hint: the file is there; what its #! line or ELF header names is not in the image"];
+    world.secret_init().variable("PATH", path).program(["app"]).finishes().fails(127, &lines);
+    let lines = ["plan: not found", "hint: for secret-init's own command: docker run --entrypoint secret-init IMAGE COMMAND"];
+    world.secret_init().program(["plan"]).finishes().fails(127, &lines);
+}
+
+#[test]
+fn a_signal_that_was_ignored_does_not_end_a_start() {
+    let world = World::new();
+    for mode in ["--group", "--exec"] {
+        let under = ["sh", "-c", "trap '' HUP; exec strace -qq -o /dev/null -f -e inject=openat2:signal=HUP:when=1 \"$@\"", "sh"];
+        let start = world.secret_init().under(under).flag(mode).variable("T_A_FILE", world.file("x", "v"));
+        assert_eq!(start.shell("echo $T_A").finishes().stdout, "v\n", "{mode}");
+    }
+}
+
+#[test]
+fn write_ends_by_a_signal_as_pid_1() {
+    let world = World::new();
+    let directory = world.directory();
+    let start = world.secret_init().as_pid_1().flag("write").directory(&directory).variable("T_A_FILE", "literal:x");
+    let holder = std::fs::File::open(&directory).unwrap();
+    let _lock = nix::fcntl::Flock::lock(holder, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+    let running = start.spawn();
+    let pid = running.pid_1();
+    support::eventually("it has its handler", || (support::status_field(pid, "SigCgt") != "0000000000000000").then_some(()));
+    support::send(pid, libc::SIGTERM);
+    assert_eq!(running.finishes().code(), 143);
+}
+
+#[test]
+fn a_lock_that_is_never_let_go_ends_the_start() {
+    let world = World::new();
+    let directory = world.directory();
+    let holder = std::fs::File::open(&directory).unwrap();
+    let _lock = nix::fcntl::Flock::lock(holder, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+    let lines = [
+        &format!("{}: another process holds its lock (flock)", directory.display()),
+        "hint: give each container a directory of its own",
+        "the program was not started",
+    ];
+    world.secret_init().directory(&directory).variable("T_A_FILE", "literal:x").shell("echo started").finishes().fails(73, &lines);
+}
+
+#[test]
+fn closed_streams_in_an_image_without_dev_change_no_exit_code() {
+    let world = World::new();
+    std::fs::copy(support::binary(), world.path.join("secret-init")).unwrap();
+    let script = format!("exec chroot {} /secret-init -- /none 2>&-", world.path.display());
+    let status = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("T_A_FILE", "/none")
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(66));
+}
+
 // The other commands.
 
 #[test]
@@ -608,15 +730,15 @@ fn plan_prints_each_decision_and_reads_no_secret() {
     let stdout = world.secret_init().under([script.to_str().unwrap()]).flag("plan").finishes().succeeds();
     let expected = "\
 NAME        REFERENCE         STORE  DELIVERY
+T_DB_FILE   file:/none        file   variable T_DB
+T_KEY_FILE  cred:k?mode=0440  cred   file T_KEY (0440)
 T_URL       cred:u            cred   variable T_URL
             file:/none#p      file   variable T_URL
-T_KEY_FILE  cred:k?mode=0440  cred   file T_KEY (0440)
-T_DB_FILE   file:/none        file   variable T_DB
 T_X         (text)            -      variable T_X
 
 Left alone:
-  T_TLS_CERT_FILE  such names seldom mean a secret
   T_REL_FILE       neither an absolute path nor a reference
+  T_TLS_CERT_FILE  such names seldom mean a secret
 ";
     assert_eq!(stdout, expected);
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FlockArg, OFlag};
@@ -45,7 +46,7 @@ impl Directory {
         // Another user than ours must be able to go through, but not to list.
         let mode = if account.is_some_and(|account| !account.is_current()) { 0o711 } else { 0o700 };
         if let Some(path) = &options.directory {
-            return Self::open_at(path, mode, options.allow_disk, OFlag::empty())
+            return Self::open_at(path, mode, options.allow_disk, account, OFlag::empty())
                 .map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
         }
         let default = Path::new(DEFAULT);
@@ -75,7 +76,7 @@ impl Directory {
         if !is_there && !allow_disk && !is_in_memory() {
             return Err(about(path, format!("{} is not in memory", parent.display())));
         }
-        let directory = Self::open_at(path, mode, allow_disk, OFlag::O_NOFOLLOW)?;
+        let directory = Self::open_at(path, mode, allow_disk, account, OFlag::O_NOFOLLOW)?;
         let FileStat { st_uid: owner, st_mode, .. } = directory.status()?;
         let is_shared = parent == Path::new(SHARED_MEMORY);
         let is_ours = owner == nix::unistd::geteuid().as_raw();
@@ -87,7 +88,7 @@ impl Directory {
         Ok(directory)
     }
 
-    fn open_at(path: &Path, mode: u32, allow_disk: bool, extra: OFlag) -> Result<Self, Problem> {
+    fn open_at(path: &Path, mode: u32, allow_disk: bool, account: Option<&Account>, extra: OFlag) -> Result<Self, Problem> {
         let is_new = match nix::unistd::mkdir(path, Mode::from_bits_truncate(mode)) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
@@ -97,14 +98,14 @@ impl Directory {
         let descriptor = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
         let mut directory = Self { path: path.to_owned(), warning: None, descriptor };
-        let checked = directory.check(mode, is_new, allow_disk);
+        let checked = directory.check(mode, is_new, allow_disk, account);
         if is_new && checked.is_err() {
             let _ = std::fs::remove_dir(path);
         }
         checked.map(|()| directory)
     }
 
-    fn check(&mut self, mode: u32, is_new: bool, allow_disk: bool) -> Result<(), Problem> {
+    fn check(&mut self, mode: u32, is_new: bool, allow_disk: bool, account: Option<&Account>) -> Result<(), Problem> {
         let filesystem = nix::sys::statfs::fstatfs(&self.descriptor).map_or(FsType(0), |statfs| statfs.filesystem_type());
         if !is_memory(filesystem) && !allow_disk {
             return Err(about(&self.path, "is not in memory (tmpfs or ramfs)"));
@@ -126,8 +127,10 @@ impl Directory {
         if is_ours && present != wanted && nix::sys::stat::fchmod(&self.descriptor, Mode::from_bits_truncate(wanted)).is_ok() {
             status = self.status()?;
         }
-        if status.st_mode & 0o022 != 0 {
-            let cause = format!("others can write to it (owner {}, mode {:04o})", status.st_uid, status.st_mode & 0o7777);
+        let owner = status.st_uid;
+        let is_foreign = !is_ours && owner != 0 && account.is_none_or(|account| account.uid != owner);
+        if is_foreign || status.st_mode & 0o022 != 0 {
+            let cause = format!("others can write to it (owner {owner}, mode {:04o})", status.st_mode & 0o7777);
             self.warning = Some(about(&self.path, cause));
         }
         Ok(())
@@ -137,9 +140,20 @@ impl Directory {
         nix::sys::stat::fstat(&self.descriptor).map_err(|errno| about(&self.path, errno.desc().to_lowercase()))
     }
 
-    /// Takes a lock that others can share and that keeps each from sweeping.
-    pub fn share(&self) {
-        self.flock(FlockArg::LockShared);
+    /// Takes a lock that others can share and that keeps each from sweeping. A sweep is over in a moment: who holds the lock for longer means harm.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73 when somebody does.
+    pub fn share(&self) -> Result<(), Problem> {
+        const TRIES: u32 = 200;
+        for _ in 0..TRIES {
+            if self.flock(FlockArg::LockSharedNonblock) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(about(&self.path, "another process holds its lock (flock)").hint("give each container a directory of its own"))
     }
 
     /// Takes the lock, and when nobody else has it removes what an earlier start left: temporary files, and files that this plan does not have.
@@ -149,18 +163,21 @@ impl Directory {
     ///
     /// A problem with exit code 73 when the list of our names cannot be written.
     pub fn sweep(&self, plan: &Plan) -> Result<(), Problem> {
+        let is_alone = self.flock(FlockArg::LockExclusiveNonblock);
+        if !is_alone {
+            self.share()?;
+        }
         let planned: Vec<&str> = plan.files().collect();
         let mut others = self.manifest();
         others.retain(|name| !planned.contains(&name.as_str()));
-        if self.flock(FlockArg::LockExclusiveNonblock) {
+        if is_alone {
             let temporary = self.names().into_iter().filter(|name| files::is_temporary(name));
             others.drain(..).chain(temporary).for_each(|name| self.remove(&name));
         }
         // What is still there of others belongs to a start that runs beside this one.
         let manifest: Vec<String> = planned.into_iter().map(str::to_owned).chain(others).map(|name| name + "\n").collect();
         files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400, None)?;
-        self.share();
-        Ok(())
+        self.share()
     }
 
     #[allow(

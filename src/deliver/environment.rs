@@ -26,11 +26,16 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
     if let Some(directory) = directory {
         set.push((b"SECRET_INIT_DIR".to_vec(), directory.path.as_os_str().as_bytes().to_vec()));
     }
-    set.extend(account.into_iter().flat_map(Account::variables));
+    for (name, value) in account.into_iter().flat_map(Account::variables) {
+        // A secret that is called HOME or USER is meant.
+        if !set.iter().any(|(set, _)| *set == name) {
+            set.push((name, value));
+        }
+    }
     let is_set = |entry: &[u8]| set.iter().any(|(name, _)| entry.strip_prefix(name.as_slice()).is_some_and(|rest| rest.starts_with(b"=")));
     let passed = plan.passed.iter().filter(|entry| !is_set(entry)).cloned();
     let made = set.iter().map(|(name, value)| [name.as_slice(), b"=", value].concat());
-    // What came from the kernel has no NUL inside, nor has a value that `resolve` let through.
+    // What came from the kernel has no NUL inside, nor has what was read since: `check_entry` saw to it.
     passed.chain(made).map(|entry| CString::new(entry).unwrap_or_default()).collect()
 }
 

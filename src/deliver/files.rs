@@ -5,8 +5,8 @@ use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
 use super::directory::Directory;
@@ -66,6 +66,11 @@ impl<'a> Staged<'a> {
         nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| failed("its mode cannot be set", errno))?;
         if let Some(account) = owner {
             nix::unistd::fchown(&file, Some(Uid::from_raw(account.uid)), None).map_err(|errno| failed("its owner cannot be set", errno))?;
+        }
+        // The one thing that a rename cannot replace, and then others would already have their new names.
+        let is_directory = |status: FileStat| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        if fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(is_directory) {
+            return Err(failed("cannot be replaced", Errno::EISDIR));
         }
         Ok(staged)
     }

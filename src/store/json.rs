@@ -42,6 +42,7 @@ fn position(error: &serde_json::Error) -> String {
 enum Fault {
     Missing,
     Twice,
+    KeyIsNoText,
     NoContainer,
 }
 
@@ -52,6 +53,7 @@ impl Fault {
         match self {
             Self::Missing => Failure::new(FailureKind::NotFound, format!("no such key{place}")),
             Self::Twice => Failure::new(FailureKind::Invalid, format!("the key stands twice in the JSON object{place}")),
+            Self::KeyIsNoText => Failure::new(FailureKind::Invalid, format!("a key of the JSON object is no text{place}")),
             Self::NoContainer => Failure::new(FailureKind::Invalid, format!("a key is asked for and the secret is no JSON object{place}")),
         }
     }
@@ -64,11 +66,12 @@ fn child<'a>(value: &'a RawValue, step: &str) -> Result<&'a RawValue, Fault> {
         Some(b'[') => deserializer.deserialize_seq(Element(index(step))),
         _ => return Err(Fault::NoContainer),
     };
-    // The text was read once as a whole, so it is well-formed: the one error left is a key that stands twice.
+    // The text was read once as a whole, so the one error left is a key that is JSON and no text, such as half a surrogate pair.
     match found {
-        Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(Fault::Missing),
-        Err(_) => Err(Fault::Twice),
+        Ok(Found::Once(found)) => Ok(found),
+        Ok(Found::Never) => Err(Fault::Missing),
+        Ok(Found::Twice) => Err(Fault::Twice),
+        Err(_) => Err(Fault::KeyIsNoText),
     }
 }
 
@@ -78,22 +81,29 @@ fn index(step: &str) -> Option<usize> {
     step.parse().ok().filter(|_| is_plain)
 }
 
+/// How often something is there.
+enum Found<'de> {
+    Never,
+    Once(&'de RawValue),
+    Twice,
+}
+
 /// Finds one member of an object.
 struct Member<'a>(&'a str);
 
 impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
+    type Value = Found<'de>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
+        let mut found = Found::Never;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             let value: &'de RawValue = map.next_value()?;
-            if key == self.0 && found.replace(value).is_some() {
-                return Err(serde::de::Error::custom("twice"));
+            if key == self.0 {
+                found = if matches!(found, Found::Never) { Found::Once(value) } else { Found::Twice };
             }
         }
         Ok(found)
@@ -104,18 +114,18 @@ impl<'de> Visitor<'de> for Member<'_> {
 struct Element(Option<usize>);
 
 impl<'de> Visitor<'de> for Element {
-    type Value = Option<&'de RawValue>;
+    type Value = Found<'de>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
+        let mut found = Found::Never;
         let mut position = 0;
         while let Some(element) = elements.next_element::<&'de RawValue>()? {
             if Some(position) == self.0 {
-                found = Some(element);
+                found = Found::Once(element);
             }
             position += 1;
         }
@@ -157,6 +167,7 @@ mod tests {
             "a key is asked for and the secret is no JSON object at step 2 of the pointer"
         );
         assert_eq!(pick("hunter2", &["a"]).unwrap_err(), "a key is asked for and the secret is not JSON: line 1, column 1");
+        assert_eq!(pick(r#"{"\ud800": 1, "a": 2}"#, &["a"]).unwrap_err(), "a key of the JSON object is no text");
         assert_eq!(pick("\"a\"", &["a"]).unwrap_err(), "a key is asked for and the secret is no JSON object");
     }
 

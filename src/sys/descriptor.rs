@@ -2,38 +2,43 @@
 
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
 
 /// Opens `/dev/null` in place of each of stdin, stdout and stderr that is closed, so that no descriptor of ours gets its number.
 /// Exec closes them again: the program finds what we found.
 pub fn fill_standard() {
-    // open(2) gives the lowest free number: each one below 3 fills a gap.
+    // The kernel gives the lowest free number: each one below 3 fills a gap, and stays open until exec.
     while [0, 1, 2].iter().any(|&number| !is_open(number)) {
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        match nix::fcntl::open("/dev/null", flags, Mode::empty()) {
-            // It stays open until exec closes it.
-            Ok(opened) => drop(std::os::fd::IntoRawFd::into_raw_fd(opened)),
-            Err(_) => return,
-        }
+        let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+        // An image may have no /dev: a file in memory does it too.
+        let Ok(filler) = null.or_else(|_| nix::sys::memfd::memfd_create(c"", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)) else { return };
+        let _ = filler.into_raw_fd();
     }
 }
 
-/// Stdin, stdout or stderr, by its number below 3.
-#[must_use]
-pub fn standard(number: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: `fill_standard` made sure that they are open, and nothing of ours closes them.
-    unsafe { BorrowedFd::borrow_raw(number) }
-}
-
-/// Takes over a descriptor that the kernel just made for us, such as one that came in a message.
-#[must_use]
-pub fn own(number: RawFd) -> OwnedFd {
-    // SAFETY: the caller has the number from the kernel, and nothing else owns it.
-    unsafe { OwnedFd::from_raw_fd(number) }
+/// Takes one message of one byte from a socket, without waiting, and the descriptor that came with it. No byte means that the other side is closed.
+///
+/// # Errors
+///
+/// `EAGAIN` when there is none yet.
+pub fn receive(socket: &OwnedFd) -> Result<(Option<u8>, Option<OwnedFd>), Errno> {
+    let mut byte = [0];
+    let mut control = nix::cmsg_space!(RawFd);
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let descriptor = message.cmsgs()?.find_map(|part| match part {
+        // SAFETY: the kernel made this number for us as it gave us the message, and nothing else owns it.
+        ControlMessageOwned::ScmRights(numbers) => numbers.first().map(|&number| unsafe { OwnedFd::from_raw_fd(number) }),
+        _ => None,
+    });
+    let is_closed = message.bytes == 0;
+    Ok(((!is_closed).then_some(byte[0]), descriptor))
 }
 
 fn is_open(number: RawFd) -> bool {
@@ -59,10 +64,10 @@ pub fn close_all_but<const COUNT: usize>(keep: [Option<BorrowedFd<'_>>; COUNT]) 
 fn close_range(first: u32, last: u32) {
     // SAFETY: the caller of `close_all_but` names every descriptor that something of ours still owns.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == 0 || Errno::last() != Errno::ENOSYS {
+    if result == 0 {
         return;
     }
-    // Before Linux 5.9: one by one, up to what the limit allows.
+    // Before Linux 5.9, or below a seccomp filter that does not know the call: one by one, up to what the limit allows.
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     for number in first..=last.min(u32::try_from(limit).unwrap_or(65_536)) {
         if let Ok(number) = RawFd::try_from(number) {

@@ -22,6 +22,7 @@ pub enum Fork {
 ///
 /// When the kernel has no room for one more (EAGAIN: the cgroup's `pids.max` or the user's limit; ENOMEM).
 pub fn fork() -> io::Result<Fork> {
+    debug_assert!(threads().is_none_or(|threads| threads == 1), "a fork copies one thread alone");
     // SAFETY: secret-init has one thread here, so the child may do whatever the parent may.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -31,8 +32,7 @@ pub fn fork() -> io::Result<Fork> {
 }
 
 /// How many threads this process has, as `/proc` says; `None` without `/proc`.
-#[must_use]
-pub fn threads() -> Option<usize> {
+fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 

@@ -87,12 +87,6 @@ impl Mask {
         Self(self.0 | (1 << (signal.0 - 1)))
     }
 
-    /// The signals that are in both.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
     /// The signals of the set, from 1 up.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
         (1..=64).map(Signal).filter(move |&signal| self.contains(signal))
@@ -117,13 +111,14 @@ pub fn set_mask(mask: Mask) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut::<u64>(), MASK_SIZE) };
 }
 
-/// The blocked signals that wait to be delivered.
+/// Whether the signal is ignored, as `nohup` and shells hand it down.
 #[must_use]
-pub fn pending() -> Mask {
-    let mut waiting = 0_u64;
-    // SAFETY: the pointer is to 8 bytes of ours.
-    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut waiting, MASK_SIZE) };
-    Mask(waiting)
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: sigaction(2) writes one structure of ours, for which all zeros is a valid value.
+    unsafe {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+        libc::sigaction(signal.0, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Makes sure that children which end can be waited for: a parent that ignores SIGCHLD hands that down, and the kernel then reaps them

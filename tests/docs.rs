@@ -1,0 +1,115 @@
+//! What README and `docs/` say is true: links lead somewhere, commands do what they claim, lists are complete.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{World, binary};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    docs.chain([root().join("README.md"), root().join("CHANGELOG.md")])
+        .filter(|path| path.extension().is_some_and(|end| end == "md"))
+        .collect()
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The text of the code blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let opening = format!("```{language}\n");
+    text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut count = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).filter(|link| !link.starts_with("http")) {
+            let target = page.parent().unwrap().join(link.split('#').next().unwrap());
+            assert!(target.exists(), "{} links to {link}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 8);
+}
+
+#[test]
+fn every_page_of_docs_is_linked_from_the_readme() {
+    let readme = page("README.md");
+    for page in pages().iter().filter(|page| page.parent().unwrap().ends_with("docs")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("(docs/{name})")), "{name}");
+    }
+}
+
+#[test]
+fn the_demo_of_the_readme_shows_a_secret_reaching_a_program() {
+    let readme = page("README.md");
+    let demo = blocks(&readme, "sh").into_iter().find(|block| block.contains("cargo run")).unwrap();
+    let world = World::new();
+    let demo = demo
+        .replace("cargo run --release", &binary().display().to_string())
+        .replace("/dev/shm/demo", &world.path.join("demo").display().to_string());
+    let output = Command::new("sh").args(["-ec", &demo]).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap();
+    assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.stderr.as_slice()), ("the program got: s3cret\n", &b""[..]));
+}
+
+#[test]
+fn the_environment_file_of_the_docs_means_what_it_says() {
+    let world = World::new();
+    let secret = world.file("db", "s3cret\n");
+    let text = blocks(&page("docs/references.md"), "sh").remove(0).replace("/run/secrets/db", &secret.display().to_string());
+    let start = world.secret_init().flag("--env-file").flag(world.file(".env", text));
+    let stdout = start.shell("printf '%s|' \"$NAME\" \"$OTHER\" \"$TEXT\" \"$DB_PASSWORD\"").finishes().succeeds();
+    assert_eq!(stdout, "value|as it is, $x and \\n|two\nlines|s3cret|");
+}
+
+#[test]
+fn every_name_that_the_docs_call_left_alone_is() {
+    let text = page("docs/references.md");
+    let list = text.split("Left alone are").nth(1).unwrap().split("values that are neither").next().unwrap();
+    let names: Vec<&str> = list.split('`').skip(1).step_by(2).filter(|name| name.ends_with("_FILE")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let start = names.iter().fold(World::new().secret_init().flag("plan"), |start, name| start.variable(name, "/nowhere"));
+    let plan = start.finishes().succeeds();
+    for name in names {
+        assert!(plan.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))), "{name} in {plan}");
+    }
+}
+
+#[test]
+fn every_option_filter_and_store_of_the_docs_is_known_and_the_other_way_round() {
+    let text = page("docs/references.md");
+    for option in ["optional=true", "default=", "decode=base64", "trim=true", "mode=0440"] {
+        assert!(text.contains(&format!("`{option}")), "{option}");
+    }
+    for filter in ["urlencode", "base64", "base64decode", "json", "trim"] {
+        assert!(text.contains(&format!("`{filter}`")), "{filter}");
+    }
+    let readme = page("README.md");
+    for row in secret_init::store::ROWS {
+        assert!(text.contains(&format!("`{}:", row.name)) && readme.contains(&format!("`{}:", row.name)), "{}", row.name);
+    }
+}
+
+#[test]
+fn every_exit_code_of_ours_is_in_the_docs_and_in_the_help() {
+    let help = World::new().secret_init().flag("--help").finishes().succeeds();
+    let text = page("docs/messages.md");
+    for code in [64, 65, 66, 69, 70, 71, 73, 77, 78, 126, 127] {
+        assert!(text.contains(&format!("| {code} |")), "{code} in docs/messages.md");
+        assert!(help.contains(&code.to_string()), "{code} in --help");
+    }
+}
