@@ -277,19 +277,20 @@ impl Running<'_> {
     /// Job control. Below a shell we stop as the program did, so that the shell sees its job stopped. PID 1 has no shell that could bring it back, nor has the leader of a
     /// session, as in `docker exec -it`: there the program goes on.
     fn program_stopped(&self, by: Signal) {
-        let by_terminal = matches!(by, Signal::TSTP | Signal::TTIN | Signal::TTOU);
-        if is_pid_1() || is_session_leader() {
-            if by_terminal && self.terminal.is_some() {
-                signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
-            }
-        } else if let Some(terminal) = self.terminal {
-            // A shell's `fg` puts a job that was running in the background into the foreground without a word: it shows when the program reads.
-            if by_terminal && by != Signal::TSTP && terminal.give_to(self.program) {
-                return signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
-            }
+        if !matches!(by, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+            // A STOP is somebody's wish, who will send CONT to the program too.
+            return;
+        }
+        // A shell's `fg` puts a job that was running in the background into the foreground without a word: it shows when the program reads. When others are in the
+        // foreground the program put them there, and to wake it would only make it stop again, and again.
+        let may_read = by != Signal::TSTP && self.terminal.is_some_and(|terminal| terminal.give_to(self.program));
+        let has_no_shell = is_pid_1() || is_session_leader();
+        if may_read || has_no_shell && by == Signal::TSTP && self.terminal.is_some() {
+            signal::send(Pid::from_raw(-self.program.as_raw()), Signal::CONT);
+        } else if let Some(terminal) = self.terminal.filter(|_| !has_no_shell) {
             terminal.take_back_from(self.program);
             signal::send(Pid::from_raw(0), Signal::STOP);
-        } else if by_terminal {
+        } else if !has_no_shell {
             signal::send(getpid(), Signal::STOP);
         }
     }

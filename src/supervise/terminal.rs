@@ -6,6 +6,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
+use crate::sys::signal;
+
 /// Our controlling terminal. All signals are blocked while we use it, so that no call stops us.
 pub struct Terminal {
     device: OwnedFd,
@@ -32,8 +34,10 @@ impl Terminal {
         self.pass(program, self.job);
     }
 
+    /// A group whose processes have all ended may still be in the foreground.
     fn pass(&self, from: Pid, to: Pid) -> bool {
-        tcgetpgrp(&self.device) == Ok(from) && tcsetpgrp(&self.device, to).is_ok()
+        let is_due = |present: Pid| present == from || !signal::exists(Pid::from_raw(-present.as_raw()));
+        tcgetpgrp(&self.device).is_ok_and(is_due) && tcsetpgrp(&self.device, to).is_ok()
     }
 }
 
