@@ -345,3 +345,60 @@ fn an_interactive_shell_runs_as_the_program() {
         terminal.ends_with(3);
     }
 }
+
+#[test]
+fn a_stop_and_a_continue_that_no_terminal_sent_are_between_them_and_the_program() {
+    let world = World::new();
+    let counter = world.script("counter", COUNTER);
+    let mut bash = Terminal::bash();
+    bash.types(&format!("$INIT -- {}\n", counter.display()));
+    bash.shows("counter runs");
+    let program = children(supervisor(&bash))[0];
+    send(program, libc::SIGSTOP);
+    eventually("the program is stopped", || status_field(program, "State").starts_with('T').then_some(()));
+    send(program, libc::SIGCONT);
+    bash.types("still here\n");
+    bash.shows("line: still here");
+}
+
+/// Gives the terminal to a child, which echoes lines, and reads itself, which stops it.
+const GIVES_IT_AWAY: &str = r#"#!/usr/bin/perl
+use POSIX;
+$| = 1;
+$SIG{TTOU} = "IGNORE";
+my $child = fork;
+if (!$child) {
+    setpgid(0, 0);
+    POSIX::tcsetpgrp(0, $$);
+    print "child reads\n";
+    while (<STDIN>) { print "child: $_" }
+    exit;
+}
+setpgid($child, $child);
+POSIX::tcsetpgrp(0, $child);
+<STDIN>;
+"#;
+
+#[test]
+fn a_program_that_gave_the_terminal_away_is_not_woken_again_and_again() {
+    let world = World::new();
+    let script = world.script("gives", GIVES_IT_AWAY);
+    let mut terminal = pid_1(&world, &script);
+    terminal.shows("child reads");
+    let supervisor = supervisor(&terminal);
+    let program = children(supervisor)[0];
+    eventually("the program is stopped", || status_field(program, "State").starts_with('T').then_some(()));
+    let woken = || status_field(supervisor, "voluntary_ctxt_switches");
+    terminal.types("one\n");
+    terminal.shows("child: one");
+    eventually("the supervisor has seen it and sleeps again", || {
+        let has_seen = status_field(supervisor, "ShdPnd").trim_start_matches('0').is_empty();
+        (has_seen && status_field(supervisor, "State").starts_with('S')).then_some(())
+    });
+    let before = woken();
+    for line in ["two", "three", "four"] {
+        terminal.types(&format!("{line}\n"));
+        terminal.shows(&format!("child: {line}"));
+    }
+    assert_eq!((woken(), status_field(program, "State").starts_with('T')), (before, true));
+}
