@@ -37,7 +37,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, Outcome, Running, Start, World, binary, children, eventually, send, status_field};
+use support::{DEADLINE, Outcome, Running, Start, World, binary, children, eventually, is_ours, send, status_field};
 
 /// Prints the number of each signal that arrives, also of those that the C library keeps for itself; 64 ends it.
 const RECORDER: &str = r#"
@@ -77,7 +77,6 @@ fn recorder(start: &Start) -> (Running, i32) {
 
 /// The first of our processes below the launcher, or the launcher itself.
 fn supervisor(running: &Running) -> i32 {
-    let is_ours = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary().canonicalize().unwrap());
     eventually("secret-init runs", || {
         let (mut above, mut pid) = (0, running.pid());
         while !is_ours(pid) {
@@ -90,10 +89,9 @@ fn supervisor(running: &Running) -> i32 {
 
 /// The process that is or becomes the program, which lives as long as the test needs it.
 fn program(supervisor: i32) -> i32 {
-    let binary = binary().canonicalize().unwrap();
     eventually("the program runs", || {
         let child = *children(supervisor).first()?;
-        (fs::read_link(format!("/proc/{child}/exe")).ok()? != binary).then_some(child)
+        (!is_ours(child)).then_some(child)
     })
 }
 
@@ -765,10 +763,9 @@ fn term_held_back(start: &Start, injection: &str, number: i64) -> Outcome {
     let trace = format!("trace={calls}");
     let running = start.clone().around(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", injection]).spawn();
     let supervisor = supervisor(&running);
-    let ours = binary().canonicalize().unwrap();
     eventually("a process of ours is held, or the program runs", || {
         let mut both = children(supervisor);
-        let runs = both.iter().any(|child| fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe != ours));
+        let runs = both.iter().any(|&child| !is_ours(child));
         both.push(supervisor);
         (runs || blocks_all(supervisor) && both.iter().any(|&pid| sleeps_in(pid) == Some(number))).then_some(())
     });

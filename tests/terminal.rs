@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use support::{DEADLINE, World, binary, children, eventually, send, status_field};
+use support::{DEADLINE, World, binary, children, eventually, is_ours, send, status_field};
 
 /// A terminal with a session in it.
 struct Terminal {
@@ -147,7 +147,6 @@ fn session_leader(world: &World, counter: &Path) -> Terminal {
 
 /// secret-init somewhere below the leader of the session.
 fn supervisor(terminal: &Terminal) -> i32 {
-    let is_ours = |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary().canonicalize().unwrap());
     eventually("secret-init runs", || {
         let mut pid = terminal.leader();
         while !is_ours(pid) {

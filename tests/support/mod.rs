@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -297,7 +298,7 @@ impl Running {
     pub fn pid_1(&self) -> i32 {
         eventually("unshare has a child that became secret-init", || {
             let child = *children(self.pid()).first()?;
-            (fs::read_link(format!("/proc/{child}/exe")).ok()? == binary().canonicalize().ok()?).then_some(child)
+            is_ours(child).then_some(child)
         })
     }
 
@@ -443,6 +444,13 @@ pub fn pidfd(pid: i32) -> std::os::fd::OwnedFd {
 pub fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+/// Whether the process runs the binary under test, or ran it when it was built anew meanwhile.
+pub fn is_ours(pid: i32) -> bool {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| binary().canonicalize().unwrap());
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    exe == *BINARY || exe.as_os_str().as_bytes().strip_suffix(b" (deleted)") == Some(BINARY.as_os_str().as_bytes())
 }
 
 /// A field of `/proc/PID/status`.
