@@ -21,6 +21,16 @@ impl Secret {
         &self.0
     }
 
+    /// The bytes, for the one who reads them in.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Makes it longer, by zeros, or shorter.
+    pub fn resize(&mut self, length: usize) {
+        self.0.resize(length, 0);
+    }
+
     /// The length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,7 @@
 //! `file:/path`: a secret that the platform mounted.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -56,17 +56,35 @@ pub fn read(path: &Path) -> Result<(Secret, Version), Failure> {
     let status = nix::sys::stat::fstat(&file).map_err(|errno| refused(errno, path))?;
     check(&file, &status, path)?;
     let size = usize::try_from(status.st_size).unwrap_or(0);
-    // With 32 bytes to spare the standard library reads into the buffer alone; with fewer it tries on its stack first, which nobody wipes.
-    let mut bytes = Vec::with_capacity(size.min(LARGEST) + 32);
-    // One byte more than is allowed tells a file that grew meanwhile.
-    let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
-    let read = (&file).take(limit).read_to_end(&mut bytes);
-    let secret = Secret::new(bytes);
-    read.map_err(|error| refused(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw), path))?;
+    let secret = read_all(&file, size).map_err(|error| refused(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw), path))?;
     if secret.len() > LARGEST {
         return Err(too_large());
     }
     Ok((secret, version(&status)))
+}
+
+/// Reads to the end, or to one byte more than is allowed, which tells a file that is too large.
+fn read_all(mut file: &File, size: usize) -> std::io::Result<Secret> {
+    let mut secret = Secret::new(vec![0; size.min(LARGEST) + 1]);
+    let mut length = 0;
+    while length <= LARGEST {
+        // It may grow meanwhile, or not know its size.
+        match file.read(&mut secret.expose_mut()[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length == size {
+            // There was room for one byte more, so this is the end: a call to be told so is spared.
+            break;
+        }
+        if length == secret.len() {
+            secret.resize((2 * length).min(LARGEST + 1));
+        }
+    }
+    secret.resize(length);
+    Ok(secret)
 }
 
 fn open_file(path: &Path) -> Result<File, Errno> {
