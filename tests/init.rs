@@ -786,11 +786,17 @@ fn term_that_is_held_back_in_any_system_call_of_a_start_is_never_lost() {
         ("sendmsg", libc::SYS_sendmsg),
         ("openat2", libc::SYS_openat2),
         ("read", libc::SYS_read),
+        ("fstatfs", libc::SYS_fstatfs),
+        ("flock", libc::SYS_flock),
+        ("openat", libc::SYS_openat),
+        ("write", libc::SYS_write),
+        ("fchmod", libc::SYS_fchmod),
+        ("renameat", libc::SYS_renameat),
         ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
         ("signalfd4", libc::SYS_signalfd4),
         ("execve", libc::SYS_execve),
     ];
-    for round in 0..200 {
+    for round in 0..320 {
         let (name, number) = calls[round / 2 % calls.len()];
         let side = ["delay_enter", "delay_exit"][round % 2];
         let start = start.clone().program(["sleep", "1000"]);
