@@ -26,44 +26,41 @@ fn main_with(arguments: Vec<OsString>) -> u8 {
     let inherited = Inherited::take();
     report::keep_panics_quiet();
     match cli::parse(arguments, &environ::entries(cli::PREFIX)) {
-        Ok(arguments) => {
-            let is_aside = arguments.command.is_aside();
-            run(arguments, &inherited).unwrap_or_else(|failure| if is_aside { failure.print() } else { failure.print_as_the_end() })
-        }
-        Err(failure) => failure.print_as_the_end(),
+        Ok(arguments) => run(&arguments, &inherited).unwrap_or_else(|failure| failure.print(arguments.command.is_aside())),
+        Err(failure) => failure.print(false),
     }
 }
 
-fn run(arguments: Arguments, inherited: &Inherited) -> Result<u8, Failure> {
+fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     report::set_level(arguments.options.log_level);
     if !arguments.command.runs_a_program() {
         inherited.end_on_signals();
     }
     match arguments.command {
-        Command::Supervise => supervise::run(&arguments.options.clone(), inherited.ending, |start| supervised(arguments, inherited, start)),
+        Command::Supervise => supervise::run(&arguments.options, inherited.ending, |start| supervised(arguments, inherited, start)),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
-        Command::Write => prepare(&arguments).map(|_| 0),
-        Command::Plan => report::answer(&inspect::plan(&warned_of(plan(&arguments)?))),
-        Command::Check => inspect::check(&warned_of(plan(&arguments)?)),
+        Command::Write => prepare(arguments).map(|_| 0),
+        Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
+        Command::Check => inspect::check(&warned_of(plan(arguments)?)),
         Command::Help => report::answer(&cli::help()),
         Command::Version => report::answer(concat!("secret-init ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
 
 /// Becomes the program, beside a supervisor that is told how it goes.
-fn supervised(arguments: Arguments, inherited: &Inherited, start: &Start) -> Result<Infallible, Failure> {
-    let (mut delivered, account) = prepare(&arguments)?;
+fn supervised(arguments: &Arguments, inherited: &Inherited, start: &Start) -> Result<Infallible, Failure> {
+    let (mut delivered, account) = prepare(arguments)?;
     run::pass_on_listen_pid(&mut delivered.environment);
     start.keep(delivered.lock.as_ref());
     start.commit();
-    Program::new(arguments.program, delivered, account).run(inherited)
+    Program::new(&arguments.program, delivered, account).run(inherited)
 }
 
 /// Becomes the program, and nothing of us stays.
-fn exec(arguments: Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
+fn exec(arguments: &Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
     inherited.end_on_signals();
-    let (delivered, account) = prepare(&arguments)?;
-    Program::new(arguments.program, delivered, account).run(inherited)
+    let (delivered, account) = prepare(arguments)?;
+    Program::new(&arguments.program, delivered, account).run(inherited)
 }
 
 /// From the arguments and the environment to secrets that lie where the program looks for them.

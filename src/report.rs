@@ -120,18 +120,16 @@ impl Failure {
         Code::PRECEDENCE.iter().find(has).map_or(Code::Internal as u8, |&code| code as u8)
     }
 
-    /// Prints everything on stderr and gives the exit code.
+    /// Prints everything on stderr and gives the exit code. In Kubernetes it goes to the termination log too, as the reason for the container's end, unless it
+    /// happened beside the container's own program.
     #[must_use]
-    pub fn print(&self) -> u8 {
-        write_stderr(&self.to_string());
+    pub fn print(&self, is_aside: bool) -> u8 {
+        let text = self.to_string();
+        write_stderr(&text);
+        if !is_aside {
+            write_termination_log(&text);
+        }
         self.code()
-    }
-
-    /// As [`Failure::print`], and in Kubernetes to the termination log too: the container ends by it.
-    #[must_use]
-    pub fn print_as_the_end(&self) -> u8 {
-        write_termination_log(&self.to_string());
-        self.print()
     }
 }
 

@@ -65,8 +65,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 impl Program {
     /// A program by its name and arguments, at least one, with what was delivered to it; it runs as the account, or as who we are.
     #[must_use]
-    pub fn new(arguments: Vec<OsString>, delivered: Delivered, account: Option<Account>) -> Self {
-        let arguments = arguments.into_iter().map(|argument| c_string(argument.as_bytes())).collect();
+    pub fn new(arguments: &[OsString], delivered: Delivered, account: Option<Account>) -> Self {
+        let arguments = arguments.iter().map(|argument| c_string(argument.as_bytes())).collect();
         Self { arguments, environment: delivered.environment, directory: delivered.directory, account }
     }
 

@@ -91,7 +91,7 @@ pub fn run(options: &Options, ending: Mask, start: impl FnOnce(&Start) -> Result
             let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
             let ours = Start { starter, terminal };
             let Err(failure) = start(&ours);
-            let code = failure.print_as_the_end();
+            let code = failure.print(false);
             ours.starter.fail(code);
             entry::exit(code);
         }
@@ -174,7 +174,7 @@ fn died(runner: Pid) -> u8 {
     let how = process::wait_for(runner).map_or_else(String::new, |code| format!(" (exit code {code})"));
     let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started"))
         .hint("was it killed for lack of memory? see the container's memory limit");
-    Failure::from(problem).print_as_the_end()
+    Failure::from(problem).print(false)
 }
 
 /// The program runs.
