@@ -134,8 +134,8 @@ const READ_BY_LIBRARIES: &[&str] = &[
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AZURE_FEDERATED_TOKEN_FILE",
     "BAO_TOKEN_FILE",
-    "COMPOSE_FILE",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "COMPOSE_FILE",
     "CONSUL_HTTP_TOKEN_FILE",
     "ENV_FILE",
     "SSL_CERT_FILE",
@@ -233,6 +233,7 @@ impl Planner<'_> {
                 // It may be no reference at all but a password that begins like one: no more than the scheme is told.
                 let cause = format!("this build of secret-init has no store for {}:…", reference.scheme_name());
                 self.problems.push(Problem::new(Code::Configuration, cause).about(&name).hint(stores_hint(&name)));
+                continue;
             }
             if reference.options.mode.is_some() && matches!(target, Target::Variable(_)) {
                 let hint = format!("write {name}_FILE={reference} to get a file");
@@ -266,9 +267,10 @@ impl Planner<'_> {
         self.pass(variable);
     }
 
-    fn malformed(&mut self, variable: &Variable, Fault { reference, malformed }: Fault) {
+    fn malformed(&mut self, variable: &Variable, Fault { scheme, reference, malformed }: Fault) {
         let mut problem = Problem::new(Code::Configuration, malformed.cause);
-        if !reference.is_empty() {
+        // As in `deliver`: what no store of ours would read may be no reference at all.
+        if scheme.is_some_and(|scheme| store::row(scheme).is_some()) {
             problem = problem.about(reference);
         }
         problem.hint = malformed.hint.map(str::to_owned);

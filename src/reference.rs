@@ -153,6 +153,12 @@ pub fn begins(text: &[u8]) -> bool {
     row(text).is_some()
 }
 
+/// The scheme of a text that [`begins`] a reference.
+#[must_use]
+pub fn scheme(text: &[u8]) -> Option<Scheme> {
+    row(text).map(|(row, _)| row.scheme)
+}
+
 /// Whether a variable's whole value is a reference, written without `${…}`. `in_secret_folder` tells for a path.
 pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
     let Some((row, prefix)) = row(text) else { return false };

@@ -212,10 +212,6 @@ impl Running<'_> {
     /// The loop of an init. Every path out of it gives the program's own end.
     fn until_the_program_ends(&mut self) -> u8 {
         let mut buffer = Buffer::default();
-        // A program that ended at once did so while we still waited for its start, which took the signal that told of it.
-        if let Some(code) = self.reap() {
-            return code;
-        }
         loop {
             for &received in self.wait(self.kill_at, &mut buffer) {
                 if received.signal == Signal::CHLD {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::reference::{self, Malformed, Reference};
+use crate::reference::{self, Malformed, Reference, Scheme};
 use crate::report::printable;
 use crate::secret::Secret;
 
@@ -60,6 +60,8 @@ const FILTERS: [(&str, Filter); 5] = [
 /// A template that cannot be read: where, and of which reference as far as it may be printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// The scheme; none when the text has none.
+    pub scheme: Option<Scheme>,
     /// The scheme and what of the locator is safe to show; empty when nothing is.
     pub reference: String,
     /// What is wrong.
@@ -84,6 +86,7 @@ impl Template {
         if value.starts_with(b">>vault:") || value.starts_with(b">>bao:") {
             let hint = "write the reference without >>";
             return Err(Fault {
+                scheme: None,
                 reference: String::new(),
                 malformed: Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) },
             });
@@ -208,7 +211,7 @@ fn fault(text: &[u8], malformed: Malformed) -> Fault {
         None => text.iter().position(|byte| matches!(byte, b'?' | b'#' | b' ' | b'$')).unwrap_or(text.len()),
     };
     let more = if end < text.len() { "…" } else { "" };
-    Fault { reference: format!("{}{more}", printable(&text[..end])), malformed }
+    Fault { scheme: reference::scheme(text), reference: format!("{}{more}", printable(&text[..end])), malformed }
 }
 
 /// Doubles the dollar of each `${SCHEME:` that is meant literally.

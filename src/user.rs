@@ -9,6 +9,7 @@ use nix::sys::stat::SFlag;
 use nix::unistd::{Gid, Uid};
 
 use crate::cli::{Arguments, Command};
+use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, printable};
 use crate::sys::capability::{self, Capability};
 
@@ -35,9 +36,11 @@ impl Account {
     /// 78 when it is not known, 71 when we may not.
     pub fn wanted(arguments: &Arguments) -> Result<Option<Self>, Failure> {
         let Some(text) = &arguments.options.user else { return Ok(None) };
-        let account = find(text)?;
-        account.check_privileges(arguments.command == Command::Supervise)?;
-        Ok(Some(account))
+        let stays = arguments.command == Command::Supervise;
+        match find(text).and_then(|account| account.check_privileges(stays).map(|()| account)) {
+            Ok(account) => Ok(Some(account)),
+            Err(problem) => Err(Failure { problems: vec![problem], summary: consequence(arguments.command).to_owned() }),
+        }
     }
 }
 

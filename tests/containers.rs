@@ -105,11 +105,16 @@ fn a_capability_that_is_missing_is_named() {
         &[
             "--user: app: the capability to change the user is missing: CHOWN, KILL",
             "hint: add it: cap_add: [CHOWN, KILL] in Compose, --cap-add for docker run",
+            "the program was not started",
         ],
     );
     start.options("--user 4242").finishes().fails(
         71,
-        &["--user: app: only root can change the user, and this is uid 4242", "hint: leave --user out, or let the container start as root"],
+        &[
+            "--user: app: only root can change the user, and this is uid 4242",
+            "hint: leave --user out, or let the container start as root",
+            "the program was not started",
+        ],
     );
 }
 

@@ -781,7 +781,7 @@ fn a_name_brings_the_groups_of_the_image() {
         ("4242", "the user has no entry in /etc/passwd", "give the group too, as UID:GID"),
         ("app:nothing", "no such group in /etc/group", "give the group's number"),
     ] {
-        let lines = [&format!("--user: {user}: {cause}"), &*format!("hint: {hint}")];
+        let lines = [&format!("--user: {user}: {cause}"), &*format!("hint: {hint}"), "the program was not started"];
         start.clone().flag("--user").flag(user).finishes().fails(78, &lines);
     }
 }
@@ -834,6 +834,7 @@ fn a_capability_that_is_missing_is_named() {
         let lines = [
             &format!("--user: 4242: the capability to change the user is missing: {names}"),
             &*format!("hint: add it: cap_add: [{names}] in Compose, --cap-add for docker run"),
+            "the program was not started",
         ];
         start.clone().under(["setpriv", "--bounding-set", without]).finishes().fails(71, &lines);
     }
