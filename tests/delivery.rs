@@ -841,8 +841,11 @@ fn a_capability_that_is_missing_is_named() {
     // Nothing of ours stays that would have to signal.
     let exec = start.clone().flag("--exec").under(["setpriv", "--bounding-set", "-kill"]);
     assert_eq!(exec.finishes().succeeds(), "started\n");
-    let lines =
-        ["--user: 4242: only root can change the user, and this is uid 1000", "hint: leave --user out, or let the container start as root"];
+    let lines = [
+        "--user: 4242: only root can change the user, and this is uid 1000",
+        "hint: leave --user out, or let the container start as root",
+        "the program was not started",
+    ];
     start.as_user(1000).finishes().fails(71, &lines);
 }
 
