@@ -72,6 +72,8 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     /// Accept a directory that is not in memory.
     pub allow_disk: bool,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
     /// Environment files to load.
     pub env_files: Vec<PathBuf>,
     /// Variables to leave alone.
@@ -190,6 +192,17 @@ const FLAGS: &[Flag] = &[
         variable: Some("ALLOW_DISK"),
         help: "accept a directory that is not in memory: secrets may then end up in images and backups",
         apply: |options, _| switch(&mut options.allow_disk),
+    },
+    Flag {
+        long: "config",
+        short: None,
+        value: Some("PATH"),
+        variable: Some("CONFIG"),
+        help: "the configuration file, in YAML: named secrets, variables, files and groups of files",
+        apply: |options, value| {
+            options.config = Some(path(value)?);
+            Ok(())
+        },
     },
     Flag {
         long: "env-file",
