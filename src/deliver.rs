@@ -3,16 +3,17 @@
 mod directory;
 mod environment;
 mod files;
+mod group;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::cli::{Arguments, Command};
-use crate::plan::{Plan, consequence};
+use crate::plan::{File, Plan, Target, consequence};
 use crate::report::{self, Failure, Problem};
 use crate::resolve::Secrets;
-use crate::user::Account;
+use crate::user::{Account, Ownership};
 
 use directory::Directory;
 
@@ -26,27 +27,54 @@ pub struct Delivered {
     pub lock: Option<OwnedFd>,
 }
 
-/// Where the files of a plan go, opened and checked before anything is fetched.
-pub struct Place(Option<Directory>);
+/// Where the files of a plan go, opened and checked before anything is fetched, and who they belong to.
+pub struct Place {
+    directory: Option<Directory>,
+    /// In the order of the plan's deliveries; none is our own user.
+    owners: Vec<Option<Ownership>>,
+}
 
 impl Place {
-    /// Opens the directory, if the plan has files.
+    /// Finds the owners of the files and opens the directory, if the plan has files.
     ///
     /// # Errors
     ///
-    /// A problem with exit code 73.
+    /// Problems with the exit codes 71, 73 and 78.
     pub fn open(plan: &Plan, arguments: &Arguments, account: Option<&Account>) -> Result<Self, Failure> {
+        let failed = |problems| Failure { problems, summary: consequence(arguments.command).to_owned() };
+        let owners = owners(plan, account).map_err(failed)?;
         if !plan.has_files() {
-            return Ok(Self(None));
+            return Ok(Self { directory: None, owners });
         }
-        match Directory::open(&arguments.options, account, plan.in_kubernetes) {
+        // Whoever a file is given to must be able to go through, but not to list.
+        let is_for_others = owners.iter().flatten().any(|owner| !owner.is_current());
+        match Directory::open(&arguments.options, account, is_for_others, plan.in_kubernetes) {
             Ok(directory) => {
                 report::warn_of(directory.warning.as_slice());
-                Ok(Self(Some(directory)))
+                Ok(Self { directory: Some(directory), owners })
             }
-            Err(problem) => Err(Failure { problems: vec![problem], summary: consequence(arguments.command).to_owned() }),
+            Err(problem) => Err(failed(vec![problem])),
         }
     }
+}
+
+fn owners(plan: &Plan, account: Option<&Account>) -> Result<Vec<Option<Ownership>>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut owners = Vec::with_capacity(plan.deliveries.len());
+    for delivery in &plan.deliveries {
+        let named = match &delivery.target {
+            Target::File(File { owner: Some(owner), .. }) => Some(owner),
+            _ => None,
+        };
+        owners.push(match named.map(|owner| Ownership::find(owner)).transpose() {
+            Ok(owner) => owner.or(account.map(Account::ownership)),
+            Err(problem) => {
+                problems.push(problem.about("owner").about(&delivery.name));
+                None
+            }
+        });
+    }
+    if problems.is_empty() { Ok(owners) } else { Err(problems) }
 }
 
 /// Writes the files and makes the environment.
@@ -57,19 +85,20 @@ impl Place {
 pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, account: Option<&Account>) -> Result<Delivered, Failure> {
     let command = arguments.command;
     let failed = |problem: Problem| Failure { problems: vec![problem], summary: consequence(command).to_owned() };
-    let environment = environment::of(plan, secrets, place.0.as_ref(), account);
+    let Place { directory, owners } = place;
+    let environment = environment::of(plan, secrets, directory.as_ref(), account);
     if command != Command::Write {
         environment::check_size(plan, secrets, &environment, &arguments.program).map_err(failed)?;
     }
-    if let Some(directory) = &place.0 {
+    if let Some(directory) = &directory {
         // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
         if command == Command::Exec {
             directory.share().map_err(failed)?;
         } else {
             directory.sweep(plan).map_err(failed)?;
         }
-        files::write(plan, secrets, directory, account).map_err(failed)?;
+        files::write(plan, secrets, directory, &owners).map_err(failed)?;
     }
-    let directory = place.0.as_ref().map(|directory| directory.path.clone());
-    Ok(Delivered { environment, directory, lock: place.0.map(Directory::into_lock) })
+    let path = directory.as_ref().map(|directory| directory.path.clone());
+    Ok(Delivered { environment, directory: path, lock: directory.map(Directory::into_lock) })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::Command;
-use crate::plan::{Delivery, Plan, Target};
+use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
 use crate::report::{self, Failure, count, table};
 use crate::resolve;
@@ -86,6 +86,10 @@ fn store_name(reference: &Reference) -> String {
 fn destination(delivery: &Delivery) -> String {
     match &delivery.target {
         Target::Variable(name) => format!("variable {}", report::printable(name)),
-        Target::File { name, mode, .. } => format!("file {name} ({mode:04o})"),
+        Target::File(File { path, mode, owner, group, .. }) => {
+            let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", {}", report::printable(owner.as_bytes())));
+            let group = group.as_ref().map_or_else(String::new, |group| format!(", group {group}"));
+            format!("file {path} ({mode:04o}{owner}{group})")
+        }
     }
 }

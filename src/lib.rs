@@ -10,6 +10,7 @@
 //! Each looks down only, as `tests/architecture.rs` makes sure.
 
 pub mod cli;
+pub mod config;
 pub mod deliver;
 pub mod environment;
 pub mod handshake;

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::time::Instant;
 
 use secret_init::cli::{self, Arguments, Command};
+use secret_init::config::Config;
 use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
 use secret_init::plan::Plan;
@@ -78,7 +79,8 @@ fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failur
 
 /// What would be done. It reads no secret, but for the values in environment files.
 fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
-    Plan::new(arguments, &Environment::load(&arguments.options.env_files))
+    let options = &arguments.options;
+    Plan::new(arguments, &Environment::load(&options.env_files), &Config::load(options.config.as_deref()))
 }
 
 fn warned_of(plan: Plan) -> Plan {

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::cli::{self, Arguments, Command, Options};
+use crate::config::{self, Config, Position};
 use crate::environment::{Environment, Variable};
 use crate::reference::{self, Reference};
 use crate::report::{Code, Failure, Problem, count, printable};
@@ -34,7 +35,7 @@ pub struct Plan {
 /// One secret on its way.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The variable that asks for it, printable: what messages name.
+    /// The variable that asks for it, or the path of the file, printable: what messages name.
     pub name: String,
     /// How its bytes are made.
     pub value: Template,
@@ -50,38 +51,53 @@ pub enum Target {
     /// Into the program's environment.
     Variable(Vec<u8>),
     /// Into a file in our directory.
-    File {
-        /// The file's name, one harmless component.
-        name: String,
-        /// Its permissions.
-        mode: u32,
-        /// The variable that becomes its path.
-        variable: Vec<u8>,
-    },
+    File(File),
+}
+
+/// A file with a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its path below our directory: harmless components with `/` between them.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// Who it belongs to, as it was written; the program's user when nothing was.
+    pub owner: Option<String>,
+    /// The group of files that it changes together with.
+    pub group: Option<String>,
+    /// The variable that becomes its path.
+    pub variable: Option<Vec<u8>>,
+}
+
+impl File {
+    /// The directory that it lies in; empty for our own.
+    #[must_use]
+    pub fn parent(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(parent, _)| parent)
+    }
 }
 
 impl Plan {
-    /// Decides what to do with each variable.
+    /// Decides what to do with each variable, and with each file of the configuration.
     ///
     /// # Errors
     ///
-    /// All problems at once, in the order of the variables' names; those of environment files first.
-    pub fn new(arguments: &Arguments, environment: &Environment) -> Result<Self, Failure> {
+    /// All problems at once: those of the configuration file, of environment files, of variables in the order of their names, and of files.
+    pub fn new(arguments: &Arguments, environment: &Environment, config: &Config) -> Result<Self, Failure> {
         let folders = SecretFolders::new(&arguments.options, environment);
-        let mut planner =
-            Planner { arguments, environment, folders, plan: Self::empty(environment), problems: environment.problems.clone() };
+        let problems = config.problems.iter().chain(&environment.problems).cloned().collect();
+        let mut planner = Planner { arguments, environment, config, folders, plan: Self::empty(environment), problems };
         for name in &environment.repeated {
             planner.warn(Problem::new(Code::Configuration, "is set more than once; the first value is used").about(printable(name)));
         }
         for name in &environment.overridden {
             planner.warn(Problem::new(Code::Configuration, "is set in the container, which wins over --env-file").about(printable(name)));
         }
-        // By name, since Docker hands the variables over in an order that varies from one start to the next.
-        let mut variables: Vec<&Variable> = environment.variables.iter().collect();
-        variables.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for variable in variables {
-            planner.decide(variable);
+        for entry in planner.entries() {
+            planner.decide(&entry);
         }
+        planner.decide_files();
+        planner.warn_of_rotation();
         planner.finish()
     }
 
@@ -104,10 +120,10 @@ impl Plan {
         self.files().next().is_some()
     }
 
-    /// The names of the files.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
+    /// The files.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
         self.deliveries.iter().filter_map(|delivery| match &delivery.target {
-            Target::File { name, .. } => Some(name.as_str()),
+            Target::File(file) => Some(file),
             Target::Variable(_) => None,
         })
     }
@@ -116,6 +132,7 @@ impl Plan {
 struct Planner<'a> {
     arguments: &'a Arguments,
     environment: &'a Environment,
+    config: &'a Config,
     folders: SecretFolders,
     plan: Plan,
     problems: Vec<Problem>,
@@ -145,11 +162,66 @@ const READ_BY_LIBRARIES: &[&str] = &[
 /// What stands before `_FILE` in names that seldom mean a secret: `TLS_CERT_FILE`, `PID_FILE`.
 const SELDOM_SECRET: &[&str] = &["CERT", "CRT", "CA", "CACERT", "PEM", "CONFIG", "LOG", "PID", "LOCK", "SOCK", "STATE", "OUTPUT"];
 
-impl Planner<'_> {
-    fn decide(&mut self, variable: &Variable) {
-        let Variable { name, value } = variable;
+/// What asks for a secret, or does not: a variable, or a file of the configuration.
+struct Entry<'a> {
+    /// The name of the variable, or the path of the file.
+    name: &'a [u8],
+    value: &'a [u8],
+    /// Where in the configuration it stands; none for a variable of the container or of an environment file.
+    at: Option<Position>,
+}
+
+impl<'a> Planner<'a> {
+    /// The variables, by name, since Docker hands them over in an order that varies from one start to the next.
+    fn entries(&mut self) -> Vec<Entry<'a>> {
+        let mut entries: Vec<Entry> =
+            self.environment.variables.iter().map(|Variable { name, value }| Entry { name, value, at: None }).collect();
+        for (config::VariableName(name), &config::Located { at, value: config::Text(ref text) }) in self.config.variables() {
+            let entry = Entry { name: name.as_bytes(), value: text.as_bytes(), at: Some(at) };
+            match self.environment.value(entry.name).filter(|value| !value.is_empty()) {
+                Some(value) if value == entry.value => {}
+                Some(_) => self.warn_of_entry(&entry, "is set in the container, which wins over the configuration"),
+                None => match entries.iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other)) {
+                    Some(other) => {
+                        let cause = format!("{} is set in the container, which wins over the configuration", printable(other.name));
+                        self.warn_of_entry(&entry, &cause);
+                    }
+                    None => {
+                        entries.retain(|other| other.name != entry.name);
+                        entries.push(entry);
+                    }
+                },
+            }
+        }
+        entries.sort_by(|one, other| one.name.cmp(other.name));
+        entries
+    }
+
+    /// The context of a value: where a bare reference counts, and whether names do.
+    fn parse(&self, entry: &Entry, is_explicit: bool) -> Result<Option<Template>, Fault> {
+        match entry.at {
+            Some(_) => Template::parse(entry.value, &Context::Configuration(self.config)),
+            None if is_explicit => Template::parse(entry.value, &Context::Explicit),
+            None => Template::parse(entry.value, &Context::Variable(&|path| self.folders.contain(path))),
+        }
+    }
+
+    fn is_skipped(&self, name: &[u8]) -> bool {
+        self.arguments.options.skip.iter().any(|glob| glob.matches(name))
+    }
+
+    /// Whether a variable of the container is a `*_FILE` variable that we act on.
+    fn is_taken(&self, entry: &Entry) -> bool {
+        let Some(plain) = plain_name(entry.name).filter(|_| !entry.value.is_empty() && !self.is_skipped(entry.name)) else { return false };
+        !matches!(self.parse(entry, true), Ok(None)) || self.reason_to_leave_alone(entry, plain).is_none()
+    }
+
+    fn decide(&mut self, entry: &Entry) {
+        let &Entry { name, value, at } = entry;
         if name.starts_with(cli::PREFIX) {
-            if !cli::is_setting(name) {
+            if at.is_some() {
+                self.complain(entry, "is a setting of secret-init, not a variable for the program", "give it as a flag, or in the container");
+            } else if !cli::is_setting(name) {
                 self.warn(
                     Problem::new(Code::Configuration, "is no setting of secret-init")
                         .about(printable(name))
@@ -158,64 +230,139 @@ impl Planner<'_> {
             }
             return;
         }
-        if self.arguments.options.skip.iter().any(|glob| glob.matches(name)) {
-            self.leave_alone(variable, "--skip names it");
+        if self.is_skipped(name) {
+            self.leave_alone(entry, "--skip names it");
         } else if let Some(plain) = plain_name(name).filter(|_| !value.is_empty()) {
-            self.decide_file_variable(variable, plain);
-        } else if name.ends_with(b"_ARN") && reference::is_bare(value, |_| false) {
-            self.leave_alone(variable, "a name in _ARN means the ARN itself");
+            self.decide_file_variable(entry, plain);
+        } else if at.is_none() && name.ends_with(b"_ARN") && reference::is_bare(value, |_| false) {
+            self.leave_alone(entry, "a name in _ARN means the ARN itself");
         } else {
-            match Template::parse(value, &Context::Variable(&|path| self.folders.contain(path))) {
-                Ok(None) => self.pass(variable),
-                Ok(Some(template)) => self.deliver(variable, template, false, Target::Variable(name.clone())),
-                Err(fault) => self.malformed(variable, fault),
+            match self.parse(entry, false) {
+                Ok(None) => self.pass(entry),
+                Ok(Some(template)) => self.deliver(entry, template, false, Target::Variable(name.to_vec())),
+                Err(fault) => self.malformed(entry, fault),
             }
         }
     }
 
     /// The direction follows from the value: a path is read into the environment, a reference becomes a file.
-    fn decide_file_variable(&mut self, variable: &Variable, plain: &[u8]) {
-        let path = variable.value.starts_with(b"/");
-        let template = match Template::parse(&variable.value, &Context::Explicit) {
+    fn decide_file_variable(&mut self, entry: &Entry, plain: &[u8]) {
+        let template = match self.parse(entry, true) {
             Ok(template) => template,
-            Err(fault) => return self.malformed(variable, fault),
+            Err(fault) => return self.malformed(entry, fault),
         };
         if template.is_none()
-            && let Some(reason) = self.reason_to_leave_alone(variable, plain, path)
+            && let Some(reason) = self.reason_to_leave_alone(entry, plain)
         {
-            return self.leave_alone(variable, reason);
+            return self.leave_alone(entry, reason);
         }
-        if self.environment.value(plain).is_some_and(|value| !value.is_empty()) {
+        if self.is_set(plain) {
             let cause = format!("is ignored, since {} is set", printable(plain));
-            return self.warn(
-                Problem::new(Code::Configuration, cause)
-                    .about(printable(&variable.name))
-                    .hint(format!("unset one of the two; {} wins", printable(plain))),
-            );
+            let hint = format!("unset one of the two; {} wins", printable(plain));
+            let problem = self.about(entry, Problem::new(Code::Configuration, cause).hint(hint));
+            return self.warn(problem);
         }
         match template {
-            None => self.deliver(variable, Template::of(Reference::file(&variable.value)), true, Target::Variable(plain.to_vec())),
+            None => self.deliver(entry, Template::of(Reference::file(entry.value)), true, Target::Variable(plain.to_vec())),
             Some(template) => match String::from_utf8(plain.to_vec()) {
-                Ok(name) if reference::is_component(plain) && !name.starts_with('.') => {
-                    let mode = template.references().find_map(|reference| reference.options.mode).unwrap_or(0o400);
-                    self.deliver(variable, template, false, Target::File { name, mode, variable: variable.name.clone() });
+                Ok(path) if reference::is_path(&path) => {
+                    let mode = mode(&template).unwrap_or(DEFAULT_MODE);
+                    let file = File { path, mode, owner: None, group: None, variable: Some(entry.name.to_vec()) };
+                    self.deliver(entry, template, false, Target::File(file));
                 }
-                _ => self.complain(variable, "the name cannot be that of a file", "use A-Z a-z 0-9 _ . - in it, and at most 128"),
+                _ => self.complain(entry, "the name cannot be that of a file", "use A-Z a-z 0-9 _ . - in it, and at most 128"),
             },
         }
     }
 
+    /// Whether a variable has a value, in the container or in the configuration.
+    fn is_set(&self, name: &[u8]) -> bool {
+        let is_in_config = |(known, text): (&config::VariableName, &config::Located<config::Text>)| {
+            known.0.as_bytes() == name && !text.value.0.is_empty()
+        };
+        self.environment.value(name).is_some_and(|value| !value.is_empty()) || self.config.variables().any(is_in_config)
+    }
+
+    /// The files of the configuration.
+    fn decide_files(&mut self) {
+        for located in &self.config.document.files {
+            let config::File { path, from, mode: given, owner, group } = &located.value;
+            let entry = Entry { name: path.0.as_bytes(), value: from.value.0.as_bytes(), at: Some(from.at) };
+            let template = match self.parse(&entry, true) {
+                Ok(Some(template)) => template,
+                Ok(None) => {
+                    self.complain(&entry, "there is no reference in it", "a secret is meant by its reference, or by ${NAME} or ${NAME#KEY}");
+                    continue;
+                }
+                Err(fault) => {
+                    self.malformed(&entry, fault);
+                    continue;
+                }
+            };
+            if given.is_some() && mode(&template).is_some() {
+                self.complain(&entry, "the mode is given twice, by mode: and in the reference", "keep one of the two");
+            }
+            let file = File {
+                path: path.0.clone(),
+                mode: given.map(|mode| mode.0).or_else(|| mode(&template)).unwrap_or(DEFAULT_MODE),
+                owner: owner.as_ref().map(|owner| owner.0.clone()),
+                group: group.as_ref().map(|group| group.0.clone()),
+                variable: None,
+            };
+            let entry = Entry { at: Some(located.at), ..entry };
+            if let Err((cause, hint)) = self.check_group(&file) {
+                self.complain(&entry, &cause, hint);
+            } else {
+                self.deliver(&entry, template, false, Target::File(file));
+            }
+        }
+    }
+
+    /// A group of files is one directory that holds nothing else, so that it can be swapped as a whole.
+    fn check_group(&self, file: &File) -> Result<(), (String, &'static str)> {
+        let Some(group) = &file.group else {
+            let other = self.plan.files().find(|other| other.group.is_some() && is_below(&file.path, other.parent()));
+            return other.map_or(Ok(()), |other| Err(crowded(other)));
+        };
+        if file.parent().is_empty() {
+            return Err((format!("a file of the group {group} needs a directory"), "write path: DIRECTORY/NAME"));
+        }
+        for other in self.plan.files() {
+            let is_fellow = other.group.as_ref() == Some(group);
+            if is_fellow && other.parent() != file.parent() {
+                return Err((format!("the group {group} has the directory {}", other.parent()), "all files of a group lie in one directory"));
+            }
+            if !is_fellow && is_below(&other.path, file.parent()) {
+                return Err((format!("{} lies in the directory of the group {group}", other.path), "a group has a directory of its own"));
+            }
+            if !is_fellow && other.group.is_some() && is_below(&file.path, other.parent()) {
+                return Err(crowded(other));
+            }
+        }
+        Ok(())
+    }
+
+    /// One warning for all of it.
+    fn warn_of_rotation(&mut self) {
+        let own = self.config.document.secrets.0.iter().find(|(_, source)| source.refresh.is_some() || source.on_change.is_some());
+        let at = self.config.document.rotation.as_ref().map(|rotation| rotation.at).or(own.map(|(name, _)| name.at));
+        if let Some(at) = at {
+            let cause = "is not acted on: this version fetches once, at the start";
+            self.warn(Problem::new(Code::Configuration, cause).about("rotation").about(self.config.place(at)));
+        }
+    }
+
     /// Why a `*_FILE` variable that holds no reference is not taken.
-    fn reason_to_leave_alone(&self, variable: &Variable, plain: &[u8], is_path: bool) -> Option<&'static str> {
+    fn reason_to_leave_alone(&self, entry: &Entry, plain: &[u8]) -> Option<&'static str> {
         let Options { only, .. } = &self.arguments.options;
-        if !is_path {
+        if !entry.value.starts_with(b"/") {
             return Some("neither an absolute path nor a reference");
         }
         if !only.is_empty() {
-            let is_named = only.iter().any(|glob| glob.matches(&variable.name));
+            let is_named = only.iter().any(|glob| glob.matches(entry.name));
             return (!is_named).then_some("--only does not name it");
         }
-        if READ_BY_LIBRARIES.iter().any(|known| known.as_bytes() == variable.name) {
+        if READ_BY_LIBRARIES.iter().any(|known| known.as_bytes() == entry.name) {
             return Some("its file is read by libraries");
         }
         if plain.ends_with(b"_") {
@@ -223,62 +370,69 @@ impl Planner<'_> {
         }
         let last_word = plain.rsplit(|&byte| byte == b'_').next().unwrap_or_default();
         let is_seldom_secret = SELDOM_SECRET.iter().any(|word| word.as_bytes() == last_word);
-        (is_seldom_secret && !self.folders.contain(&variable.value)).then_some("such names seldom mean a secret")
+        (is_seldom_secret && !self.folders.contain(entry.value)).then_some("such names seldom mean a secret")
     }
 
-    fn deliver(&mut self, variable: &Variable, value: Template, strip_newlines: bool, target: Target) {
-        let name = printable(&variable.name).into_owned();
+    fn deliver(&mut self, entry: &Entry, value: Template, strip_newlines: bool, target: Target) {
+        let name = printable(entry.name).into_owned();
         for reference in value.references() {
             if store::row(reference.scheme).is_none() {
                 // It may be no reference at all but a password that begins like one: no more than the scheme is told.
                 let cause = format!("this build of secret-init has no store for {}:…", reference.scheme_name());
-                self.problems.push(Problem::new(Code::Configuration, cause).about(&name).hint(stores_hint(&name)));
+                self.complain(entry, &cause, &stores_hint(entry.at.is_none().then_some(name.as_str())));
                 continue;
             }
             if reference.options.mode.is_some() && matches!(target, Target::Variable(_)) {
                 let hint = format!("write {name}_FILE={reference} to get a file");
-                self.problems.push(
-                    Problem::new(Code::Configuration, "a mode is for files, and this is a variable")
-                        .about(reference)
-                        .about(&name)
-                        .hint(hint),
-                );
+                let problem = Problem::new(Code::Configuration, "a mode is for files, and this is a variable").about(reference).hint(hint);
+                self.problems.push(self.about(entry, problem));
             }
             if reference.options.refresh.is_some() {
-                let problem = Problem::new(Code::Configuration, "refresh is not acted on: this version fetches once, at the start")
-                    .about(reference)
-                    .about(&name);
-                self.warn(problem);
+                let cause = "refresh is not acted on: this version fetches once, at the start";
+                self.warn(self.about(entry, Problem::new(Code::Configuration, cause).about(reference)));
             }
         }
         if let Some(earlier) = self.plan.deliveries.iter().find(|earlier| collide(&earlier.target, &target)) {
             let cause = format!("goes to the same place as {}", earlier.name);
-            return self.complain(variable, &cause, "keep one of the two");
+            return self.complain(entry, &cause, "keep one of the two");
         }
         self.plan.deliveries.push(Delivery { name, value, strip_newlines, target });
     }
 
-    fn pass(&mut self, variable: &Variable) {
-        self.plan.passed.push([&variable.name, &b"="[..], &variable.value].concat());
+    fn pass(&mut self, entry: &Entry) {
+        self.plan.passed.push([entry.name, &b"="[..], entry.value].concat());
     }
 
-    fn leave_alone(&mut self, variable: &Variable, reason: &'static str) {
-        self.plan.left_alone.push((printable(&variable.name).into_owned(), reason));
-        self.pass(variable);
+    fn leave_alone(&mut self, entry: &Entry, reason: &'static str) {
+        self.plan.left_alone.push((printable(entry.name).into_owned(), reason));
+        self.pass(entry);
     }
 
-    fn malformed(&mut self, variable: &Variable, Fault { scheme, reference, malformed }: Fault) {
+    fn malformed(&mut self, entry: &Entry, Fault { scheme, reference, malformed }: Fault) {
         let mut problem = Problem::new(Code::Configuration, malformed.cause);
         // As in `deliver`: what no store of ours would read may be no reference at all.
         if scheme.is_some_and(|scheme| store::row(scheme).is_some()) {
             problem = problem.about(reference);
         }
         problem.hint = malformed.hint.map(str::to_owned);
-        self.problems.push(problem.about(printable(&variable.name)));
+        self.problems.push(self.about(entry, problem));
     }
 
-    fn complain(&mut self, variable: &Variable, cause: &str, hint: &str) {
-        self.problems.push(Problem::new(Code::Configuration, cause).about(printable(&variable.name)).hint(hint));
+    /// Names the variable or file that a problem is about, and where it stands.
+    fn about(&self, entry: &Entry, problem: Problem) -> Problem {
+        let problem = problem.about(printable(entry.name));
+        match entry.at {
+            Some(at) => problem.about(self.config.place(at)),
+            None => problem,
+        }
+    }
+
+    fn complain(&mut self, entry: &Entry, cause: &str, hint: &str) {
+        self.problems.push(self.about(entry, Problem::new(Code::Configuration, cause).hint(hint)));
+    }
+
+    fn warn_of_entry(&mut self, entry: &Entry, cause: &str) {
+        self.warn(self.about(entry, Problem::new(Code::Configuration, cause)));
     }
 
     fn warn(&mut self, problem: Problem) {
@@ -287,7 +441,7 @@ impl Planner<'_> {
 
     fn finish(mut self) -> Result<Plan, Failure> {
         // What is delivered takes the place of an empty variable of that name.
-        let delivered: Vec<&[u8]> = self.plan.deliveries.iter().map(|delivery| delivery.target.variable()).collect();
+        let delivered: Vec<&[u8]> = self.plan.deliveries.iter().filter_map(|delivery| delivery.target.variable()).collect();
         self.plan.passed.retain(|entry| entry.split(|&byte| byte == b'=').next().is_none_or(|name| !delivered.contains(&name)));
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
@@ -303,7 +457,7 @@ impl Planner<'_> {
     fn keep_files_alone(&mut self) {
         let deliveries = std::mem::take(&mut self.plan.deliveries);
         let (files, variables): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File { .. }));
+            deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File(_)));
         self.plan.deliveries = files;
         for delivery in variables {
             self.warn(Problem::new(Code::Configuration, "is not delivered: write makes files alone").about(delivery.name));
@@ -317,21 +471,42 @@ impl Planner<'_> {
 }
 
 impl Target {
-    /// The variable that is set.
+    /// The variable that is set, if one is.
     #[must_use]
-    pub fn variable(&self) -> &[u8] {
+    pub fn variable(&self) -> Option<&[u8]> {
         match self {
-            Self::Variable(name) => name,
-            Self::File { variable, .. } => variable,
+            Self::Variable(name) => Some(name),
+            Self::File(file) => file.variable.as_deref(),
         }
     }
 }
 
+/// Whether two targets cannot both be: the same variable, the same file, or a file where the other needs a directory.
 fn collide(one: &Target, other: &Target) -> bool {
     match (one, other) {
-        (Target::File { name: one, .. }, Target::File { name: other, .. }) => one == other,
-        _ => one.variable() == other.variable(),
+        (Target::File(File { path: one, .. }), Target::File(File { path: other, .. })) => {
+            one == other || is_below(one, other) || is_below(other, one)
+        }
+        _ => one.variable().is_some() && one.variable() == other.variable(),
     }
+}
+
+/// Whether a path lies below a directory, at whatever depth.
+fn is_below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn crowded(other: &File) -> (String, &'static str) {
+    let group = other.group.as_deref().unwrap_or_default();
+    (format!("{} is the directory of the group {group}", other.parent()), "a group has a directory of its own")
+}
+
+/// The mode of a file when nothing else is said.
+const DEFAULT_MODE: u32 = 0o400;
+
+/// The mode that a reference asks for.
+fn mode(template: &Template) -> Option<u32> {
+    template.references().find_map(|reference| reference.options.mode)
 }
 
 /// What it means for the user that a command failed.
@@ -344,9 +519,10 @@ pub fn consequence(command: Command) -> &'static str {
     }
 }
 
-fn stores_hint(name: &str) -> String {
+fn stores_hint(variable: Option<&str>) -> String {
     let names: Vec<&str> = store::ROWS.iter().map(|row| row.name).collect();
-    format!("it has {}; when the value is no reference, pass it on with --skip {name}", names.join(", "))
+    let escape = variable.map_or_else(String::new, |name| format!("; when the value is no reference, pass it on with --skip {name}"));
+    format!("it has {}{escape}", names.join(", "))
 }
 
 /// The folders in which platforms mount secrets.

@@ -183,6 +183,17 @@ fn row(text: &[u8]) -> Option<(&'static Row, usize)> {
     (is_literal || !cannot_start).then_some((row, prefix))
 }
 
+/// The first row of a scheme. Its rows differ in their prefix alone.
+fn row_of(scheme: Scheme) -> &'static Row {
+    ROWS.iter().find(|row| row.scheme == scheme).unwrap_or(&ROWS[0])
+}
+
+/// Whether a word is how a scheme begins, so that `${WORD…}` could be meant for it.
+#[must_use]
+pub fn is_scheme(word: &str) -> bool {
+    word == "arn" || ROWS.iter().any(|row| row.prefix.split(':').next() == Some(word))
+}
+
 fn arn(text: &[u8]) -> Option<(&'static Row, usize)> {
     let rest = text.strip_prefix(b"arn:aws")?;
     let partition = rest.iter().position(|&byte| byte == b':')?;
@@ -199,6 +210,17 @@ impl Reference {
     ///
     /// [`Malformed`] says what of the grammar does not hold.
     pub fn parse(text: &[u8]) -> Result<Self, Malformed> {
+        let reference = Self::parse_whole(text)?;
+        reference.check_part()?;
+        Ok(reference)
+    }
+
+    /// Parses a reference to a secret of which [`Self::part`] takes parts, so that it may lack a selector that is needed in the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn parse_whole(text: &[u8]) -> Result<Self, Malformed> {
         let Some((row, prefix)) = row(text) else {
             return Err(Malformed::new("no reference"));
         };
@@ -207,25 +229,40 @@ impl Reference {
         }
         let text = std::str::from_utf8(text).map_err(|_| Malformed::hint("not UTF-8", "write other bytes as %XX"))?;
         let (prefix, rest) = text.split_at(prefix);
-        let (left, selector) = match rest.split_once('#') {
-            Some((left, selector)) => (left, Some(selector)),
-            None => (rest, None),
+        let tail = rest.find(['?', '#']).unwrap_or(rest.len());
+        let mut reference = Self::new(row, prefix, decode(&rest[..tail])?.into_owned());
+        reference.add(&rest[tail..])?;
+        reference.check_locator()?;
+        Ok(reference)
+    }
+
+    /// The same secret with more options and a selector: what stands after the name of a secret in the configuration, `[?OPTION=VALUE[&…]][#SELECTOR]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`]; also when there is a selector already, or an option is given again.
+    pub fn part(&self, tail: &str) -> Result<Self, Malformed> {
+        let mut part = self.clone();
+        if self.scheme == Scheme::Literal && !tail.is_empty() {
+            return Err(Malformed::new("a literal has neither options nor parts"));
+        }
+        part.add(tail)?;
+        part.check_part()?;
+        Ok(part)
+    }
+
+    /// Takes options and selector.
+    fn add(&mut self, tail: &str) -> Result<(), Malformed> {
+        let (options, selector) = match tail.split_once('#') {
+            Some((options, selector)) => (options, Some(selector)),
+            None => (tail, None),
         };
-        let (locator, options) = match left.split_once('?') {
-            Some((locator, options)) => (locator, Some(options)),
-            None => (left, None),
-        };
-        let mut reference = Self::new(row, prefix, decode(locator)?.into_owned());
-        if let Some(options) = options {
+        if let Some(options) = options.strip_prefix('?') {
             for option in options.split('&') {
-                reference.options.set(row, option)?;
+                self.options.set(row_of(self.scheme), option)?;
             }
         }
-        if let Some(selector) = selector {
-            reference.set_selector(selector)?;
-        }
-        reference.check()?;
-        Ok(reference)
+        selector.map_or(Ok(()), |selector| self.set_selector(selector))
     }
 
     /// The reference to a file, as `NAME_FILE=/path` means it.
@@ -239,6 +276,9 @@ impl Reference {
     }
 
     fn set_selector(&mut self, text: &str) -> Result<(), Malformed> {
+        if self.selector.is_some() {
+            return Err(Malformed::new("a part of the secret is selected already"));
+        }
         if text.starts_with("${") {
             return Err(Malformed::hint(
                 "Go templates are not supported",
@@ -273,7 +313,7 @@ impl Reference {
     }
 
     /// What holds for the locator of each scheme.
-    fn check(&self) -> Result<(), Malformed> {
+    fn check_locator(&self) -> Result<(), Malformed> {
         if self.locator.is_empty() {
             return Err(Malformed::new("nothing stands after the scheme"));
         }
@@ -282,14 +322,19 @@ impl Reference {
         }
         match self.scheme {
             Scheme::File | Scheme::Dotenv if !self.locator.starts_with(b"/") => Err(Malformed::new("the path is not absolute")),
-            Scheme::Dotenv if !matches!(self.selector, Some(Selector::Key(_))) => {
-                Err(Malformed::hint("no variable is named", "write dotenv:/path/.env#NAME, or load the whole file with --env-file"))
-            }
             Scheme::Cred if !is_component(&self.locator) => {
                 Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// What holds for the part that is taken.
+    fn check_part(&self) -> Result<(), Malformed> {
+        if self.scheme == Scheme::Dotenv && !matches!(self.selector, Some(Selector::Key(_))) {
+            return Err(Malformed::hint("no variable is named", "write dotenv:/path/.env#NAME, or load the whole file with --env-file"));
+        }
+        Ok(())
     }
 
     /// Whether two references are answered by the same fetch.
@@ -480,6 +525,13 @@ pub fn file_mode(text: &str) -> Option<u32> {
 pub fn is_component(name: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     (1..=128).contains(&name.len()) && name.iter().all(is_plain) && name != b"." && !name.starts_with(b"..")
+}
+
+/// Whether a text is a harmless path below a directory: components, at most 8, none of which begins with a dot.
+#[must_use]
+pub fn is_path(text: &str) -> bool {
+    let is_visible = |part: &str| is_component(part.as_bytes()) && !part.starts_with('.');
+    text.split('/').count() <= 8 && text.split('/').all(is_visible)
 }
 
 /// `~1` is a slash and `~0` a tilde (RFC 6901).

@@ -68,13 +68,50 @@ pub struct Fault {
     pub malformed: Malformed,
 }
 
-/// Where a value stands, which decides whether a reference may do without `${…}`.
+/// Where a value stands, which decides what in it is a reference.
 pub enum Context<'a> {
     /// A variable of the environment. Tells whether a path lies below a secret folder.
     Variable(&'a dyn Fn(&[u8]) -> bool),
-    /// A place that is meant for references: `NAME_FILE`, the configuration.
+    /// A place that is meant for references: `NAME_FILE`.
     Explicit,
+    /// The configuration, where `${NAME#KEY}` stands for a part of a secret that it names.
+    Configuration(&'a dyn Names),
 }
+
+/// The secrets that have a name.
+pub trait Names {
+    /// The secret of this name; none when there is none. One that is malformed has no reference, and its fault is told where it stands.
+    fn find(&self, name: &str) -> Option<Option<&Reference>>;
+}
+
+impl Context<'_> {
+    /// Whether a text between `${` and `}`, or longer, begins with something that is ours to replace.
+    fn begins(&self, text: &[u8]) -> bool {
+        reference::begins(text) || matches!(self, Self::Configuration(_)) && name(text).is_some()
+    }
+}
+
+/// The name of a secret that a text begins with, and what follows it: `NAME}`, `NAME?…`, `NAME#…` or `NAME | …`. Not `${X:-y}`, which is a shell's.
+fn name(text: &[u8]) -> Option<(&str, &[u8])> {
+    let length = text.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(text.len());
+    let (name, rest) = text.split_at(length);
+    let is_end = matches!(rest.first(), None | Some(b'}' | b'?' | b'#')) || rest.starts_with(SEPARATOR);
+    let name = std::str::from_utf8(name).ok()?;
+    (is_name(name) && is_end).then_some((name, rest))
+}
+
+/// Whether a text can be the name of a secret: letters, digits, `_` and `-`, beginning with a letter or `_`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.bytes().all(is_name_byte) && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// Between a reference and its filters.
+const SEPARATOR: &[u8] = b" | ";
 
 impl Template {
     /// Reads a value. `None` when nothing in it refers to a secret, so that it stays as it is.
@@ -93,12 +130,13 @@ impl Template {
         }
         let is_bare = match context {
             Context::Variable(in_secret_folder) => reference::is_bare(value, in_secret_folder),
-            Context::Explicit => reference::begins(value),
+            Context::Explicit | Context::Configuration(_) => reference::begins(value),
         };
         if is_bare {
-            return piece(value, &[]).map(|piece| Some(Self { pieces: vec![piece] }));
+            let reference = Reference::parse(value).map_err(|malformed| fault(value, malformed))?;
+            return Ok(Some(Self::of(reference)));
         }
-        parse_pieces(value)
+        parse_pieces(value, context)
     }
 
     /// A template of one reference.
@@ -140,20 +178,20 @@ impl Template {
 }
 
 /// Reads text with `${…}` in it.
-fn parse_pieces(value: &[u8]) -> Result<Option<Template>, Fault> {
+fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>, Fault> {
     let mut pieces = Vec::new();
     let mut text = Vec::new();
     let mut is_ours = false;
     let mut rest = value;
     while let Some(&byte) = rest.first() {
         if let Some(after) = rest.strip_prefix(b"$${")
-            && reference::begins(after)
+            && context.begins(after)
         {
             is_ours = true;
             text.extend(b"${");
             rest = after;
         } else if let Some(after) = rest.strip_prefix(b"${")
-            && reference::begins(after)
+            && context.begins(after)
         {
             is_ours = true;
             let Some(end) = after.iter().position(|&byte| byte == b'}') else {
@@ -163,7 +201,9 @@ fn parse_pieces(value: &[u8]) -> Result<Option<Template>, Fault> {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
             }
             let (reference, filters) = split_filters(&after[..end]);
-            pieces.push(piece(reference, &filters)?);
+            if let Some(reference) = find(reference, context)? {
+                pieces.push(Piece::Secret(reference, self::filters(after, &filters)?));
+            }
             rest = &after[end + 1..];
         } else {
             text.push(byte);
@@ -178,7 +218,6 @@ fn parse_pieces(value: &[u8]) -> Result<Option<Template>, Fault> {
 
 /// The reference, and the filters after the first ` | `.
 fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
-    const SEPARATOR: &[u8] = b" | ";
     let mut parts = Vec::new();
     let mut rest = inner;
     while let Some(at) = rest.windows(SEPARATOR.len()).position(|window| window == SEPARATOR) {
@@ -190,18 +229,27 @@ fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
     (parts[0], filters)
 }
 
-fn piece(text: &[u8], filters: &[&[u8]]) -> Result<Piece, Fault> {
-    let reference = Reference::parse(text).map_err(|malformed| fault(text, malformed))?;
-    // Its name is not told: a ` | ` may have been meant as text, of a literal or a default, and what follows it is then a part of that.
+/// The reference that a text is, or names; none for a name whose own reference is malformed.
+fn find(text: &[u8], context: &Context<'_>) -> Result<Option<Reference>, Fault> {
+    let failed = |malformed| fault(text, malformed);
+    if let (Context::Configuration(names), Some((name, tail)), false) = (context, name(text), reference::begins(text)) {
+        let unnamed = |malformed| Fault { scheme: None, reference: String::new(), malformed };
+        let hint = "secrets: gives names; a literal ${ is written as $${";
+        let unknown = || Malformed { cause: "no secret has the name in ${…}".into(), hint: Some(hint) };
+        let Some(secret) = names.find(name).ok_or_else(|| unnamed(unknown()))? else { return Ok(None) };
+        let not_utf8 = || Malformed { cause: "not UTF-8".into(), hint: Some("write other bytes as %XX") };
+        let tail = std::str::from_utf8(tail).map_err(|_| unnamed(not_utf8()))?;
+        return secret.part(tail).map(Some).map_err(|malformed| Fault { reference: name.to_owned(), ..unnamed(malformed) });
+    }
+    Reference::parse(text).map(Some).map_err(failed)
+}
+
+fn filters(text: &[u8], names: &[&[u8]]) -> Result<Vec<Filter>, Fault> {
+    // The name is not told: a ` | ` may have been meant as text, of a literal or a default, and what follows it is then a part of that.
     let unknown =
         || Malformed { cause: "unknown filter after |".into(), hint: Some("filters are urlencode, base64, base64decode, json, trim") };
     let known = |name: &[u8]| FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter);
-    let filters = filters
-        .iter()
-        .map(|name| name.trim_ascii())
-        .map(|name| known(name).ok_or_else(|| fault(text, unknown())))
-        .collect::<Result<_, _>>()?;
-    Ok(Piece::Secret(reference, filters))
+    names.iter().map(|name| name.trim_ascii()).map(|name| known(name).ok_or_else(|| fault(text, unknown()))).collect()
 }
 
 /// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default. Of a literal nothing is.

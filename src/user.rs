@@ -37,10 +37,44 @@ impl Account {
     pub fn wanted(arguments: &Arguments) -> Result<Option<Self>, Failure> {
         let Some(text) = &arguments.options.user else { return Ok(None) };
         let stays = arguments.command == Command::Supervise;
-        match find(text).and_then(|account| account.check_privileges(stays).map(|()| account)) {
+        match find(text).map_err(|problem| problem.about("--user")).and_then(|account| account.check_privileges(stays).map(|()| account)) {
             Ok(account) => Ok(Some(account)),
             Err(problem) => Err(Failure { problems: vec![problem], summary: consequence(arguments.command).to_owned() }),
         }
+    }
+}
+
+/// Who a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Ownership {
+    /// The owner by `USER` or `USER:GROUP`, as for `--user`, if we may give files to it.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 78 when it is not known, 71 when we may not.
+    pub fn find(text: &str) -> Result<Self, Problem> {
+        let Account { uid, gid, .. } = find(text)?;
+        let owner = Self { uid, gid };
+        if owner.is_current() || capability::is_effective(Capability::Chown) {
+            return Ok(owner);
+        }
+        let name = Capability::Chown.name();
+        Err(Problem::new(Code::System, format!("only root can give files away, with the capability {name}; this is uid {}", nix::unistd::geteuid()))
+            .about(printable(text.as_bytes()))
+            .hint(format!("leave the owner out, or let the container start as root with cap_add: [{name}] and give the program its user with --user")))
+    }
+
+    /// Whether what we make is this owner's already.
+    #[must_use]
+    pub fn is_current(self) -> bool {
+        nix::unistd::geteuid().as_raw() == self.uid && nix::unistd::getegid().as_raw() == self.gid
     }
 }
 
@@ -52,7 +86,7 @@ impl Account {
 pub fn find(text: &str) -> Result<Account, Problem> {
     let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
     let group = std::fs::read("/etc/group").unwrap_or_default();
-    find_in(text, &passwd, &group).map_err(|problem| problem.about(printable(text.as_bytes())).about("--user"))
+    find_in(text, &passwd, &group).map_err(|problem| problem.about(printable(text.as_bytes())))
 }
 
 /// As [`find`], in the given texts of the files.
@@ -135,7 +169,13 @@ impl Account {
     /// Whether the process already runs as this user and needs no privilege.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        nix::unistd::geteuid().as_raw() == self.uid && nix::unistd::getegid().as_raw() == self.gid
+        self.ownership().is_current()
+    }
+
+    /// Who the user's files belong to.
+    #[must_use]
+    pub fn ownership(&self) -> Ownership {
+        Ownership { uid: self.uid, gid: self.gid }
     }
 
     /// Names the first capability that is missing.

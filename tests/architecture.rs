@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "reference",
     "template",
     "store",
+    "config",
     "cli",
     "environment",
     "plan",

@@ -10,10 +10,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC};
 use nix::unistd::UnlinkatFlags;
 
-use super::files;
+use super::{files, group};
 use crate::cli::Options;
 use crate::plan::Plan;
-use crate::reference::is_component;
+use crate::reference::is_path;
 use crate::report::{Code, Problem, printable};
 use crate::user::Account;
 
@@ -37,14 +37,17 @@ const MANIFEST: &str = ".secret-init.files";
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
 impl Directory {
-    /// Opens the directory that the options name, or a default one, and makes it when it is not there.
+    /// The mode of the directories in it. It is closed itself to whom it is not for, and a file has a mode of its own.
+    pub const MODE_BELOW: u32 = 0o711;
+
+    /// Opens the directory that the options name, or a default one, and makes it when it is not there. When it is also for other users than ours, they can go
+    /// through and not list.
     ///
     /// # Errors
     ///
     /// A problem with exit code 73 that says how to mount one.
-    pub fn open(options: &Options, account: Option<&Account>, in_kubernetes: bool) -> Result<Self, Problem> {
-        // Another user than ours must be able to go through, but not to list.
-        let mode = if account.is_some_and(|account| !account.is_current()) { 0o711 } else { 0o700 };
+    pub fn open(options: &Options, account: Option<&Account>, is_for_others: bool, in_kubernetes: bool) -> Result<Self, Problem> {
+        let mode = if is_for_others { 0o711 } else { 0o700 };
         if let Some(path) = &options.directory {
             return Self::open_at(path, mode, options.allow_disk, account, OFlag::empty())
                 .map_err(|problem| problem.hint(how_to_mount(path, in_kubernetes)));
@@ -168,16 +171,16 @@ impl Directory {
         if !is_alone {
             self.share()?;
         }
-        let planned: Vec<&str> = plan.files().collect();
+        let planned = lines(plan);
         let mut others = self.manifest();
-        others.retain(|name| !planned.contains(&name.as_str()));
+        others.retain(|line| !planned.contains(line));
         if is_alone {
-            let temporary = self.names().into_iter().filter(|name| files::is_temporary(name));
-            others.drain(..).chain(temporary).for_each(|name| self.remove(&name));
+            others.drain(..).for_each(|line| self.remove_line(&line));
+            names(self).iter().filter(|name| files::is_temporary(name)).for_each(|name| self.remove_temporary(name));
         }
         // What is still there of others belongs to a start that runs beside this one.
-        let manifest: Vec<String> = planned.into_iter().map(str::to_owned).chain(others).map(|name| name + "\n").collect();
-        files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400, None)?;
+        let manifest: Vec<String> = planned.into_iter().chain(others).map(|line| line + "\n").collect();
+        files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400)?;
         self.share()
     }
 
@@ -189,30 +192,62 @@ impl Directory {
         nix::fcntl::flock(self.descriptor.as_raw_fd(), how).is_ok()
     }
 
-    fn names(&self) -> Vec<String> {
-        let Ok(mut listing) =
-            nix::dir::Dir::openat(&self.descriptor, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        else {
-            return Vec::new();
-        };
-        listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned)).collect()
-    }
-
     fn manifest(&self) -> Vec<String> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let Ok(file) = nix::fcntl::openat(&self.descriptor, MANIFEST, flags, Mode::empty()) else { return Vec::new() };
         let mut text = String::new();
         let is_read = std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::from(file), 1 << 20), &mut text).is_ok();
-        text.lines().filter(|name| is_read && is_component(name.as_bytes())).map(str::to_owned).collect()
+        text.lines().filter(|line| is_read && is_path(line.trim_end_matches('/'))).map(str::to_owned).collect()
     }
 
-    /// Removes a regular file. That it is gone already, or cannot be removed, harms nobody.
-    fn remove(&self, name: &str) {
-        let is_file = nix::sys::stat::fstatat(&self.descriptor, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-            .is_ok_and(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
-        if is_file {
-            let _ = nix::unistd::unlinkat(&self.descriptor, name, UnlinkatFlags::NoRemoveDir);
+    /// Removes what a line of the manifest names, and the directories above it that are empty then. That it is gone already, or cannot be removed, harms nobody.
+    fn remove_line(&self, line: &str) {
+        let path = line.trim_end_matches('/');
+        if line != path
+            && let Ok(group) = self.walk(path, open_directory)
+        {
+            group::empty(&group);
         }
+        let (mut parent, mut name) = split(path);
+        let Ok(directory) = self.walk(parent, open_directory) else { return };
+        let _ = match kind(&directory, name) {
+            SFlag::S_IFREG => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir),
+            SFlag::S_IFDIR if line != path => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir),
+            _ => return,
+        };
+        while !parent.is_empty() {
+            (parent, name) = split(parent);
+            let Ok(directory) = self.walk(parent, open_directory) else { return };
+            let _ = nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir);
+        }
+    }
+
+    /// Removes something of ours with a temporary name: a file, a link, or a generation of a group.
+    fn remove_temporary(&self, name: &str) {
+        if kind(self, name) == SFlag::S_IFDIR {
+            group::remove_directory(self, name);
+        } else {
+            let _ = nix::unistd::unlinkat(self, name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+
+    /// Opens a directory in it, at whatever depth, and makes those that are missing. Links are not followed.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73.
+    pub fn below(&self, path: &str) -> Result<Below<'_>, Problem> {
+        self.walk(path, make_directory)
+            .map_err(|errno| files::problem(self, path, &format!("cannot be made or opened: {}", errno.desc().to_lowercase()), errno))
+    }
+
+    /// Goes down a path, one component at a time: whoever can write to a directory could make a link of any of them.
+    fn walk(&self, path: &str, open: impl Fn(&Below, &str) -> Result<OwnedFd, Errno>) -> Result<Below<'_>, Errno> {
+        let mut below = Below::Itself(self.as_fd());
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            below = Below::Opened(open(&below, part)?);
+        }
+        Ok(below)
     }
 
     /// The descriptor, whose lock lives as long as a copy of it is open.
@@ -220,6 +255,74 @@ impl Directory {
     pub fn into_lock(self) -> OwnedFd {
         self.descriptor
     }
+}
+
+/// The directory itself, or one in it.
+pub enum Below<'a> {
+    /// The directory itself.
+    Itself(BorrowedFd<'a>),
+    /// One in it.
+    Opened(OwnedFd),
+}
+
+impl AsFd for Below<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Itself(descriptor) => *descriptor,
+            Self::Opened(descriptor) => descriptor.as_fd(),
+        }
+    }
+}
+
+/// The directory of a path, empty for our own, and the name in it.
+pub fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn make_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
+    let is_new = match nix::sys::stat::mkdirat(parent, name, mode) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
+        Err(errno) => return Err(errno),
+    };
+    let opened = open_directory(parent, name)?;
+    if is_new {
+        // Whatever the umask.
+        nix::sys::stat::fchmod(&opened, mode)?;
+    }
+    Ok(opened)
+}
+
+/// Opens a directory that is there, and no link to one.
+pub fn open_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(parent, name, flags, Mode::empty())
+}
+
+/// What kind of file has a name; nothing when none has.
+pub fn kind(directory: impl AsFd, name: &str) -> SFlag {
+    nix::sys::stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_or(SFlag::empty(), |status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT)
+}
+
+/// The names in a directory; none when it cannot be read.
+pub fn names(directory: impl AsFd) -> Vec<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return Vec::new() };
+    let names = listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
+    names.filter(|name| name != "." && name != "..").collect()
+}
+
+/// What the manifest says of a plan: a line for each file, and one that ends in a slash for each directory of a group.
+fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines: Vec<String> = plan
+        .files()
+        .map(|file| if file.group.is_some() { format!("{}/", file.parent()) } else { file.path.clone() })
+        .collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
 }
 
 impl AsFd for Directory {

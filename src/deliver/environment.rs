@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::directory::Directory;
-use crate::plan::{Plan, Target};
+use crate::plan::{File, Plan, Target};
 use crate::report::{Code, Problem, printable};
 use crate::resolve::Secrets;
 use crate::user::Account;
@@ -17,8 +17,8 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
     for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
         match (&delivery.target, secret, directory) {
             (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
-            (Target::File { name, variable, .. }, Some(_), Some(directory)) => {
-                set.push((variable.clone(), directory.path.join(name).into_os_string().as_bytes().to_vec()));
+            (Target::File(File { path, variable: Some(variable), .. }), Some(_), Some(directory)) => {
+                set.push((variable.clone(), directory.path.join(path).into_os_string().as_bytes().to_vec()));
             }
             _ => {}
         }

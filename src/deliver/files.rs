@@ -1,38 +1,64 @@
 //! Secret files: a temporary name, the content, the mode, the owner, and then one rename.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
-use super::directory::Directory;
-use crate::plan::{Plan, Target};
+use super::directory::{Directory, kind, split};
+use super::group::Generation;
+use crate::plan::{File, Plan, Target};
 use crate::report::{Code, Problem, printable};
 use crate::resolve::Secrets;
-use crate::user::Account;
+use crate::secret::Secret;
+use crate::user::Ownership;
+
+/// One file and what is to be in it.
+pub struct Wanted<'a> {
+    /// Where, and with which mode.
+    pub file: &'a File,
+    /// What messages call it.
+    pub name: &'a str,
+    /// The content.
+    pub secret: &'a Secret,
+    /// Who it will belong to; none is our own user.
+    pub owner: Option<Ownership>,
+}
 
 /// Writes all files under temporary names, and when that worked gives each its own: what can fail comes before anything is visible.
-pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, account: Option<&Account>) -> Result<(), Problem> {
-    let mut staged = Vec::new();
-    for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
-        if let (Target::File { name, mode, .. }, Some(secret)) = (&delivery.target, secret) {
-            let file = Staged::write(directory, name, secret.expose(), *mode, account).map_err(|problem| problem.about(&delivery.name))?;
-            staged.push((file, &delivery.name));
+pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, owners: &[Option<Ownership>]) -> Result<(), Problem> {
+    let mut singles = Vec::new();
+    let mut groups: BTreeMap<&str, Vec<Wanted>> = plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
+    for ((delivery, secret), &owner) in plan.deliveries.iter().zip(secrets).zip(owners) {
+        if let (Target::File(file), Some(secret)) = (&delivery.target, secret) {
+            let wanted = Wanted { file, name: &delivery.name, secret, owner };
+            match groups.get_mut(file.parent()) {
+                Some(group) => group.push(wanted),
+                None => singles.push(wanted),
+            }
         }
     }
-    for (file, variable) in staged {
-        file.commit().map_err(|problem| problem.about(variable))?;
+    let mut staged = Vec::new();
+    for wanted in &singles {
+        let Wanted { file, name, secret, owner } = wanted;
+        let single = Staged::write(directory, &file.path, secret.expose(), file.mode, *owner);
+        staged.push((single.map_err(|problem| problem.about(name))?, name));
     }
-    Ok(())
+    let generations: Vec<Generation> =
+        groups.iter().map(|(path, files)| Generation::stage(directory, path, files)).collect::<Result<_, _>>()?;
+    for (file, name) in staged {
+        file.commit().map_err(|problem| problem.about(name))?;
+    }
+    generations.into_iter().try_for_each(Generation::commit)
 }
 
 /// Writes one file in place of what has its name.
-pub fn replace(directory: &Directory, name: &str, content: &[u8], mode: u32, account: Option<&Account>) -> Result<(), Problem> {
-    Staged::write(directory, name, content, mode, account)?.commit()
+pub fn replace(directory: &Directory, name: &str, content: &[u8], mode: u32) -> Result<(), Problem> {
+    Staged::write(directory, name, content, mode, None)?.commit()
 }
 
 /// What the names of temporary files begin and end with.
@@ -43,33 +69,39 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
 }
 
+/// Makes something under a temporary name that was not there before.
+pub fn with_temporary_name<T>(make: impl Fn(&str) -> Result<T, Errno>) -> Result<(String, T), Errno> {
+    let process = std::process::id();
+    let mut number = 0_u32;
+    loop {
+        let name = format!("{}{process}-{number}{}", TEMPORARY.0, TEMPORARY.1);
+        match make(&name) {
+            // A start in another container that shares the directory may have our process number.
+            Err(Errno::EEXIST) if number < 100_000 => number += 1,
+            result => return result.map(|made| (name, made)),
+        }
+    }
+}
+
 /// A file that is complete, and not yet known by its name. Dropped, it is gone.
 struct Staged<'a> {
     directory: &'a Directory,
-    name: &'a str,
+    path: &'a str,
     temporary: Option<String>,
 }
 
 impl<'a> Staged<'a> {
-    fn write(directory: &'a Directory, name: &'a str, content: &[u8], mode: u32, account: Option<&Account>) -> Result<Self, Problem> {
-        let failed = |what: &str, errno: Errno| problem(directory, name, &format!("{what}: {}", errno.desc().to_lowercase()), errno);
-        let (temporary, mut file) = create(directory).map_err(|errno| failed("cannot be made", errno))?;
+    fn write(directory: &'a Directory, path: &'a str, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<Self, Problem> {
+        let failed = |what: &str, errno: Errno| problem(directory, path, &format!("{what}: {}", errno.desc().to_lowercase()), errno);
+        let (parent, name) = split(path);
+        let parent = directory.below(parent)?;
+        let (temporary, file) =
+            with_temporary_name(|name| create(directory.as_fd(), name)).map_err(|errno| failed("cannot be made", errno))?;
         // From here on an error removes it.
-        let staged = Self { directory, name, temporary: Some(temporary) };
-        file.write_all(content).map_err(|error| failed("cannot be written", error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
-        let owner = account.filter(|account| !account.is_current());
-        // First the group, then the mode, then the user: at no moment may a group read it that will not later, and a file that was given away
-        // cannot be changed without CAP_FOWNER.
-        if let Some(account) = owner {
-            nix::unistd::fchown(&file, None, Some(Gid::from_raw(account.gid))).map_err(|errno| failed("its group cannot be set", errno))?;
-        }
-        nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| failed("its mode cannot be set", errno))?;
-        if let Some(account) = owner {
-            nix::unistd::fchown(&file, Some(Uid::from_raw(account.uid)), None).map_err(|errno| failed("its owner cannot be set", errno))?;
-        }
+        let staged = Self { directory, path, temporary: Some(temporary) };
+        fill(file, content, mode, owner).map_err(|(what, errno)| failed(what, errno))?;
         // The one thing that a rename cannot replace, and then others would already have their new names.
-        let is_directory = |status: FileStat| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-        if fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(is_directory) {
+        if kind(&parent, name) == SFlag::S_IFDIR {
             return Err(failed("cannot be replaced", Errno::EISDIR));
         }
         Ok(staged)
@@ -77,8 +109,11 @@ impl<'a> Staged<'a> {
 
     fn commit(mut self) -> Result<(), Problem> {
         let Some(temporary) = self.temporary.as_deref() else { return Ok(()) };
-        nix::fcntl::renameat(self.directory, temporary, self.directory, self.name)
-            .map_err(|errno| problem(self.directory, self.name, &format!("cannot be replaced: {}", errno.desc().to_lowercase()), errno))?;
+        let (parent, name) = split(self.path);
+        // Opened anew: a descriptor for each of many files would be too many.
+        let parent = self.directory.below(parent)?;
+        nix::fcntl::renameat(self.directory, temporary, &parent, name)
+            .map_err(|errno| problem(self.directory, self.path, &format!("cannot be replaced: {}", errno.desc().to_lowercase()), errno))?;
         self.temporary = None;
         Ok(())
     }
@@ -93,22 +128,30 @@ impl Drop for Staged<'_> {
 }
 
 /// Makes a file that was not there before, readable for us alone.
-fn create(directory: &Directory) -> Result<(String, File), Errno> {
+pub fn create(directory: impl AsFd, name: &str) -> Result<std::fs::File, Errno> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let process = std::process::id();
-    let mut number = 0_u32;
-    loop {
-        let name = format!("{}{process}-{number}{}", TEMPORARY.0, TEMPORARY.1);
-        match nix::fcntl::openat(directory, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
-            // A start in another container that shares the directory may have our process number.
-            Err(Errno::EEXIST) if number < 100_000 => number += 1,
-            result => return result.map(|file| (name, File::from(file))),
-        }
-    }
+    nix::fcntl::openat(directory, name, flags, Mode::from_bits_truncate(0o600)).map(std::fs::File::from)
 }
 
-fn problem(directory: &Directory, name: &str, cause: &str, errno: Errno) -> Problem {
-    let path = printable(directory.path.join(name).as_os_str().as_encoded_bytes()).into_owned();
+/// Writes the content and gives the file away; the error is what cannot be done.
+pub fn fill(mut file: std::fs::File, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<(), (&'static str, Errno)> {
+    file.write_all(content).map_err(|error| ("cannot be written", error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
+    let owner = owner.filter(|owner| !owner.is_current());
+    // First the group, then the mode, then the user: at no moment may a group read it that will not later, and a file that was given away
+    // cannot be changed without CAP_FOWNER.
+    if let Some(owner) = owner {
+        nix::unistd::fchown(&file, None, Some(Gid::from_raw(owner.gid))).map_err(|errno| ("its group cannot be set", errno))?;
+    }
+    nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| ("its mode cannot be set", errno))?;
+    if let Some(owner) = owner {
+        nix::unistd::fchown(&file, Some(Uid::from_raw(owner.uid)), None).map_err(|errno| ("its owner cannot be set", errno))?;
+    }
+    Ok(())
+}
+
+/// A problem with a file of the directory, by its path below it.
+pub fn problem(directory: &Directory, path: &str, cause: &str, errno: Errno) -> Problem {
+    let path = printable(directory.path.join(path).as_os_str().as_encoded_bytes()).into_owned();
     let problem = Problem::new(Code::CannotWrite, cause).about(path);
     match errno {
         Errno::ENOSPC | Errno::EDQUOT => {
@@ -116,6 +159,7 @@ fn problem(directory: &Directory, name: &str, cause: &str, errno: Errno) -> Prob
         }
         Errno::EPERM | Errno::EACCES => problem.hint("the directory must be writable for us; with --user, keep the capability CHOWN"),
         Errno::EISDIR | Errno::ENOTEMPTY => problem.hint("a directory has this name; remove it"),
+        Errno::ENOTDIR | Errno::ELOOP => problem.hint("a file or a link has the name of the directory; remove it"),
         _ => problem,
     }
 }

@@ -1,0 +1,375 @@
+//! The configuration file: names for secrets, variables, files, and what to do on rotation, as far as it does not fit a variable.
+
+pub mod read;
+mod rotation;
+mod stores;
+pub mod yaml;
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use crate::reference::{self, Reference};
+use crate::report::{Code, Problem, count, printable};
+use crate::store;
+use crate::template::{self, Names};
+
+use read::{Entries, Fault, Faults, Read, Scalar, mapping};
+use yaml::{Node, Value};
+
+pub use read::Located;
+pub use rotation::{OnChange, Period, Rotation};
+pub use stores::Store;
+pub use yaml::Position;
+
+/// The configuration, as far as it could be read.
+pub struct Config {
+    /// The path of the file, printable; empty without one.
+    path: String,
+    /// What is in it.
+    pub document: Document,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads the file, if there is one. Its problems are not an error yet, so that those of the plan can be told with them.
+    #[must_use]
+    pub fn load(path: Option<&Path>) -> Self {
+        let Some(path) = path else { return Self::empty(String::new()) };
+        let name = printable(path.as_os_str().as_encoded_bytes()).into_owned();
+        match store::read_file(path) {
+            Ok((text, _)) => Self::parse(text.expose(), name),
+            Err(failure) => {
+                let mut config = Self::empty(name);
+                let problem = Problem { hint: failure.hint, ..Problem::new(Code::Configuration, failure.cause) };
+                config.problems.push(problem.about(&config.path).about("--config"));
+                config
+            }
+        }
+    }
+
+    /// Reads the text of a file; the path is for messages.
+    #[must_use]
+    pub fn parse(text: &[u8], path: String) -> Self {
+        let mut config = Self::empty(path);
+        let mut faults = Faults::default();
+        match std::str::from_utf8(text) {
+            Ok(text) => {
+                let document = yaml::parse(text, &mut faults).filter(|node| !matches!(node.value, Value::Null));
+                if let Some(document) = document.and_then(|node| Document::read(node, &mut faults)) {
+                    document.check(&mut faults);
+                    config.document = document;
+                }
+            }
+            Err(error) => faults.add(position_of(&text[..error.valid_up_to()]), "not UTF-8"),
+        }
+        let left_out = faults.left_out;
+        let problems = faults.into_list().into_iter().map(|fault| config.problem(fault)).collect();
+        config.problems = problems;
+        if left_out > 0 {
+            let cause = format!("{} more, which are not shown", count(left_out, "problem"));
+            config.problems.push(Problem::new(Code::Configuration, cause).about(&config.path));
+        }
+        config
+    }
+
+    fn empty(path: String) -> Self {
+        Self { path, document: Document::empty(), problems: Vec::new() }
+    }
+
+    /// The variables and their texts.
+    pub fn variables(&self) -> impl Iterator<Item = (&VariableName, &Located<Text>)> {
+        self.document.env.0.iter().map(|(name, text)| (&name.value, text))
+    }
+
+    /// A place in the file, as editors know it: `PATH:LINE:COLUMN`.
+    #[must_use]
+    pub fn place(&self, at: Position) -> String {
+        format!("{}:{at}", self.path)
+    }
+
+    fn problem(&self, fault: Fault) -> Problem {
+        let mut problem = Problem::new(Code::Configuration, fault.cause);
+        problem.hint = fault.hint;
+        if !fault.path.is_empty() {
+            problem = problem.about(printable(fault.path.as_bytes()));
+        }
+        problem.about(self.place(fault.at))
+    }
+}
+
+impl Names for Config {
+    fn find(&self, name: &str) -> Option<Option<&Reference>> {
+        let Entries(secrets) = &self.document.secrets;
+        secrets.iter().find(|(known, _)| known.as_ref() == name).map(|(_, source)| source.from.as_ref())
+    }
+}
+
+fn position_of(before: &[u8]) -> Position {
+    let line = before.split(|&byte| byte == b'\n');
+    let column = String::from_utf8_lossy(line.clone().next_back().unwrap_or_default()).chars().count() + 1;
+    Position { line: line.count(), column }
+}
+
+/// The JSON Schema of the file, for editors.
+#[must_use]
+pub fn schema() -> String {
+    let mut schema = Document::schema();
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("secret-init");
+    schema["type"] = json!(["object", "null"]);
+    format!("{schema:#}\n")
+}
+
+mapping! {
+    /// The configuration file of secret-init.
+    pub struct Document {
+        /// Stores with their addresses and logins, by a name of yours or that of their kind.
+        pub stores: Entries<StoreName, Store>,
+        /// Names for secrets. Each is fetched once, and used as `${NAME}` or `${NAME#KEY}` below.
+        pub secrets: Entries<SecretName, Source>,
+        /// Variables for the program: a text, with `${…}` in it where a secret is meant.
+        pub env: Entries<VariableName, Located<Text>>,
+        /// Files with secrets.
+        pub files: Vec<Located<File>>,
+        /// What to do when a secret changes.
+        pub rotation: Option<Located<Rotation>>,
+    }
+}
+
+impl Document {
+    fn empty() -> Self {
+        Self { stores: Entries::default(), secrets: Entries::default(), env: Entries::default(), files: Vec::new(), rotation: None }
+    }
+
+    /// What cannot be seen in one place alone.
+    fn check(&self, faults: &mut Faults) {
+        for (name, _) in &self.secrets.0 {
+            if reference::is_scheme(&name.0) {
+                faults.within("secrets", |faults| faults.add(name.at, "a secret cannot have the name of a kind of store"));
+            }
+        }
+        for (name, store) in &self.stores.0 {
+            if store.kind(&name.0).is_none() {
+                faults.within("stores", |faults| faults.add(name.at, "the key type is missing, since the name is no kind of store"));
+            }
+        }
+    }
+}
+
+/// Where a secret that has a name is.
+#[derive(Debug)]
+pub struct Source {
+    /// The reference; none when it is malformed, which has been told.
+    pub from: Option<Reference>,
+    /// How often to look for a change of it.
+    pub refresh: Option<Period>,
+    /// What to do when it has changed.
+    pub on_change: Option<OnChange>,
+}
+
+mapping! {
+    /// Where a secret is, and what is its own on rotation.
+    pub struct SourceFields {
+        /// The reference.
+        pub from: Whole,
+        /// How often to look for a change of it, at least 5s.
+        pub refresh: Option<Period>,
+        /// What to do when it has changed.
+        pub on_change: Option<OnChange>,
+    }
+}
+
+impl Read for Source {
+    /// Always something: that it has a name is known, so what refers to the name is no second problem.
+    fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        let fields = if matches!(node.value, Value::Mapping(_)) {
+            SourceFields::read(node, faults)
+        } else {
+            Whole::read(node, faults).map(|from| SourceFields { from, refresh: None, on_change: None })
+        };
+        Some(match fields {
+            Some(SourceFields { from: Whole(reference), refresh, on_change }) => Self { from: Some(reference), refresh, on_change },
+            None => Self { from: None, refresh: None, on_change: None },
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "oneOf": [<Whole as Read>::schema(), SourceFields::schema()] })
+    }
+}
+
+/// A reference to a secret of which parts are taken elsewhere.
+#[derive(Debug)]
+pub struct Whole(pub Reference);
+
+impl Read for Whole {
+    fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        const EXPECTED: &str = "expected a reference: SCHEME:LOCATOR, like file:/run/secrets/db";
+        let Node { at, value: Value::Text(text) } = node else {
+            if !matches!(node.value, Value::Refused) {
+                faults.add(node.at, EXPECTED);
+            }
+            return None;
+        };
+        if !reference::begins(text.as_bytes()) {
+            faults.add(at, EXPECTED);
+            return None;
+        }
+        Reference::parse_whole(text.as_bytes())
+            .map(Self)
+            .map_err(|malformed| faults.add_with(at, malformed.cause, malformed.hint.map(str::to_owned)))
+            .ok()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9-]+:" })
+    }
+}
+
+mapping! {
+    /// A file with a secret.
+    pub struct File {
+        /// Where it lies in the directory for secret files: `db`, `tls/tls.key`.
+        pub path: FilePath,
+        /// What is in it: a reference, or a text with `${…}` in it.
+        pub from: Located<Text>,
+        /// Its mode, in place of 0400.
+        pub mode: Option<Mode>,
+        /// The user that it belongs to, as USER or USER:GROUP, names or numbers; without it the user that the program runs as.
+        pub owner: Option<Owner>,
+        /// The group of files that it changes together with: all in one directory, and nothing else there.
+        pub group: Option<GroupName>,
+    }
+}
+
+/// A text, as it is written.
+#[derive(Clone, Debug)]
+pub struct Text(pub String);
+
+impl Scalar for Text {
+    const EXPECTED: &'static str = "a text; an empty one is written \"\"";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.contains('\0')).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+/// A name for a store.
+pub type StoreName = SecretName;
+
+/// A name for a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName(pub String);
+
+impl Scalar for SecretName {
+    const EXPECTED: &'static str = "a name of letters, digits, _ and -";
+
+    fn parse(text: &str) -> Option<Self> {
+        template::is_name(text).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" })
+    }
+}
+
+/// The name of a variable.
+#[derive(Clone, Debug)]
+pub struct VariableName(pub String);
+
+impl Scalar for VariableName {
+    const EXPECTED: &'static str = "the name of a variable: letters, digits, _ . and -";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        (!text.is_empty() && text.bytes().all(is_plain)).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$" })
+    }
+}
+
+/// The name of a group of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupName(pub String);
+
+impl Scalar for GroupName {
+    const EXPECTED: &'static str = SecretName::EXPECTED;
+
+    fn parse(text: &str) -> Option<Self> {
+        SecretName::parse(text).map(|SecretName(name)| Self(name))
+    }
+
+    fn schema() -> Json {
+        <SecretName as Scalar>::schema()
+    }
+}
+
+impl AsRef<str> for SecretName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for VariableName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A path below the directory for secret files.
+#[derive(Clone, Debug)]
+pub struct FilePath(pub String);
+
+impl Scalar for FilePath {
+    const EXPECTED: &'static str =
+        "a path below the directory, like db or tls/tls.key: parts of A-Z a-z 0-9 _ . -, none of which begins with a dot";
+
+    fn parse(text: &str) -> Option<Self> {
+        reference::is_path(text).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}){0,7}$" })
+    }
+}
+
+/// The mode of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode(pub u32);
+
+impl Scalar for Mode {
+    const EXPECTED: &'static str = "an octal mode like 0440: the owner reads, and others never write";
+
+    fn parse(text: &str) -> Option<Self> {
+        reference::file_mode(text).map(Self)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"], "pattern": "^0?[46][04][04]$" })
+    }
+}
+
+/// The owner of a file.
+#[derive(Clone, Debug)]
+pub struct Owner(pub String);
+
+impl Scalar for Owner {
+    const EXPECTED: &'static str = "an owner as USER or USER:GROUP, names or numbers";
+
+    fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(':').collect();
+        (parts.len() <= 2 && parts.iter().all(|part| !part.is_empty())).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"], "pattern": "^[^:]+(:[^:]+)?$" })
+    }
+}

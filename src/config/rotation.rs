@@ -1,0 +1,210 @@
+//! `rotation:`, what to do when a secret changes. It is read and checked; nothing acts on it yet.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value as Json, json};
+
+use super::Text;
+use super::read::{Faults, Fields, Read, Scalar, mapping};
+use super::yaml::{Node, Value};
+use crate::reference;
+
+mapping! {
+    /// What to do when a secret changes.
+    pub struct Rotation {
+        /// How often to look for a change, at least 5s: 30s, 5m, 1h.
+        pub refresh: Option<Period>,
+        /// What to do then.
+        pub on_change: Option<OnChange>,
+        /// Wait a random time up to this one before it, so that replicas do not act at once.
+        pub splay: Option<Delay>,
+        /// A program with its arguments that looks at the new files first; unless it ends with 0, the old ones stay.
+        pub validate: Option<Command>,
+    }
+}
+
+/// What to do when a secret has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnChange {
+    /// Send a signal to the program.
+    Signal(Signal),
+    /// Stop the program and start it with the new environment.
+    Restart,
+    /// Run a program beside it.
+    Exec(Command),
+    /// Ask a URL, by POST.
+    Http(Url),
+    /// End with this code.
+    Exit(u8),
+    /// Write the files and tell nobody.
+    Nothing,
+}
+
+const EXPECTED: &str = "expected one of signal, restart, exit, none, {signal: HUP}, {exec: [program, argument]}, {http: URL}, {exit: CODE}";
+
+impl Read for OnChange {
+    fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        let at = node.at;
+        match &node.value {
+            Value::Text(word) => {
+                let found = match word.as_str() {
+                    "signal" => Some(Self::Signal(Signal::SIGHUP)),
+                    "restart" => Some(Self::Restart),
+                    "exit" => Some(Self::Exit(0)),
+                    "none" => Some(Self::Nothing),
+                    _ => None,
+                };
+                if found.is_none() {
+                    faults.add(at, EXPECTED);
+                }
+                found
+            }
+            Value::Mapping(entries) if entries.len() == 1 => {
+                let mut fields = Fields::of(node, &["signal", "exec", "http", "exit"], faults)?;
+                let signal = fields.take::<Option<SignalName>>("signal", faults)?;
+                let exec = fields.take::<Option<Command>>("exec", faults)?;
+                let http = fields.take::<Option<Url>>("http", faults)?;
+                let exit = fields.take::<Option<ExitCode>>("exit", faults)?;
+                let signal = signal.map(|SignalName(signal)| Self::Signal(signal));
+                let action = signal.or(exec.map(Self::Exec)).or(http.map(Self::Http)).or(exit.map(|ExitCode(code)| Self::Exit(code)));
+                if action.is_none() {
+                    faults.add(at, EXPECTED);
+                }
+                action
+            }
+            Value::Refused => None,
+            _ => {
+                faults.add(at, EXPECTED);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        let one = |key: &str, schema: Json| json!({ "type": "object", "properties": { key: schema }, "required": [key], "additionalProperties": false });
+        json!({ "oneOf": [
+            { "enum": ["signal", "restart", "exit", "none"] },
+            one("signal", <SignalName as Scalar>::schema()),
+            one("exec", <Command as Read>::schema()),
+            one("http", <Url as Scalar>::schema()),
+            one("exit", <ExitCode as Scalar>::schema()),
+        ] })
+    }
+}
+
+/// How often to look for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+/// More often than this a store is not asked.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+impl Scalar for Period {
+    const EXPECTED: &'static str = "a duration of at least 5s, like 30s, 5m or 1h";
+
+    fn parse(text: &str) -> Option<Self> {
+        reference::duration(text).filter(|&duration| duration >= SHORTEST).map(Self)
+    }
+
+    fn schema() -> Json {
+        Delay::schema_of_text()
+    }
+}
+
+/// A time to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay(pub Duration);
+
+impl Delay {
+    fn schema_of_text() -> Json {
+        json!({ "type": ["string", "integer"], "pattern": "^[0-9]+[smhd]?$" })
+    }
+}
+
+impl Scalar for Delay {
+    const EXPECTED: &'static str = "a duration like 30s, 5m or 1h";
+
+    fn parse(text: &str) -> Option<Self> {
+        reference::duration(text).map(Self)
+    }
+
+    fn schema() -> Json {
+        Self::schema_of_text()
+    }
+}
+
+/// A program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command(pub Vec<String>);
+
+impl Read for Command {
+    fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        const EXPECTED: &str = "expected a program with its arguments: [program, argument]";
+        let at = node.at;
+        if !matches!(node.value, Value::Sequence(_)) {
+            faults.add(at, EXPECTED);
+            return None;
+        }
+        let words: Vec<String> = Vec::<Text>::read(node, faults)?.into_iter().map(|Text(word)| word).collect();
+        if words.first().is_none_or(String::is_empty) {
+            faults.add(at, EXPECTED);
+            return None;
+        }
+        Some(Self(words))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "array", "items": <Text as Scalar>::schema(), "minItems": 1 })
+    }
+}
+
+/// A signal that can be sent for a change.
+struct SignalName(Signal);
+
+impl Scalar for SignalName {
+    const EXPECTED: &'static str = "the name of a signal other than KILL and STOP, like HUP or USR1";
+
+    fn parse(text: &str) -> Option<Self> {
+        let name = text.strip_prefix("SIG").unwrap_or(text);
+        let signal = Signal::from_str(&format!("SIG{name}")).ok()?;
+        (!matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)).then_some(Self(signal))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^(SIG)?[A-Z][A-Z0-9]+$" })
+    }
+}
+
+/// A URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(pub String);
+
+impl Scalar for Url {
+    const EXPECTED: &'static str = "a URL that begins with https:// or http://";
+
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+        let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic());
+        (is_plain && !rest.is_empty() && !rest.starts_with('/')).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^https?://[!-.0-~][!-~]*$" })
+    }
+}
+
+struct ExitCode(u8);
+
+impl Scalar for ExitCode {
+    const EXPECTED: &'static str = "an exit code from 0 to 255";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["integer", "string"], "minimum": 0, "maximum": 255, "pattern": "^[0-9]{1,3}$" })
+    }
+}

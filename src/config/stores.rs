@@ -1,0 +1,115 @@
+//! `stores:`, where stores are and how to log in to them. Only the shape is read and checked: this build has no store that needs it.
+
+use serde_json::{Value as Json, json};
+
+use super::Text;
+use super::read::{Scalar, mapping};
+use super::rotation::Url;
+
+mapping! {
+    /// A store: where it is, and how to log in.
+    pub struct Store {
+        /// The kind of store, when the name is another: vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s, pass.
+        pub r#type: Option<Kind>,
+        /// Its address.
+        pub address: Option<Url>,
+        /// The namespace of Vault or OpenBao, or of Kubernetes.
+        pub namespace: Option<Text>,
+        /// The region of a cloud.
+        pub region: Option<Text>,
+        /// A file with the certificates of the authorities that the store's own may come from.
+        pub ca_file: Option<AbsolutePath>,
+        /// How to log in.
+        pub auth: Option<Auth>,
+    }
+}
+
+impl Store {
+    /// What kind of store it is, by its type or by its name.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.r#type.clone().or_else(|| Kind::parse(name))
+    }
+}
+
+mapping! {
+    /// How to log in. What is secret stands in a file, never here.
+    pub struct Auth {
+        /// The method: token, kubernetes, approle, jwt, userpass, cert.
+        pub method: Method,
+        /// Where the method is mounted, in place of its own name.
+        pub mount: Option<Text>,
+        /// The role to log in with.
+        pub role: Option<Text>,
+        /// The name of the user, for userpass.
+        pub username: Option<Text>,
+        /// The file with the token, for token.
+        pub token_file: Option<AbsolutePath>,
+        /// The file with the identity, for jwt and kubernetes.
+        pub jwt_file: Option<AbsolutePath>,
+        /// The role's id, for approle.
+        pub role_id: Option<Text>,
+        /// The file with the secret id, for approle.
+        pub secret_id_file: Option<AbsolutePath>,
+        /// The file with the password, for userpass.
+        pub password_file: Option<AbsolutePath>,
+        /// The file with the certificate, for cert.
+        pub cert_file: Option<AbsolutePath>,
+        /// The file with the certificate's key, for cert.
+        pub key_file: Option<AbsolutePath>,
+    }
+}
+
+/// The kinds of store that can be set up.
+const KINDS: [&str; 8] = ["vault", "bao", "aws-sm", "aws-ssm", "gcp-sm", "azure-kv", "k8s", "pass"];
+
+/// The kind of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind(pub String);
+
+impl Scalar for Kind {
+    const EXPECTED: &'static str = "a kind of store: vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s or pass";
+
+    fn parse(text: &str) -> Option<Self> {
+        KINDS.contains(&text).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": KINDS })
+    }
+}
+
+/// The ways to log in to Vault and OpenBao.
+const METHODS: [&str; 6] = ["token", "kubernetes", "approle", "jwt", "userpass", "cert"];
+
+/// How to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Method(pub String);
+
+impl Scalar for Method {
+    const EXPECTED: &'static str = "a method: token, kubernetes, approle, jwt, userpass or cert";
+
+    fn parse(text: &str) -> Option<Self> {
+        METHODS.contains(&text).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": METHODS })
+    }
+}
+
+/// The path of a file that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsolutePath(pub String);
+
+impl Scalar for AbsolutePath {
+    const EXPECTED: &'static str = "an absolute path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (text.starts_with('/') && !text.contains('\0')).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^/" })
+    }
+}
