@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::reference::{self, Reference};
 use crate::report::{Code, Problem, count, printable};
-use crate::store;
+use crate::store::{self, FailureKind};
 use crate::template::{self, Names};
 
 use read::{Entries, Fault, Faults, Read, Scalar, mapping};
@@ -42,7 +42,9 @@ impl Config {
             Ok((text, _)) => Self::parse(text.expose(), name),
             Err(failure) => {
                 let mut config = Self::empty(name);
-                let problem = Problem { hint: failure.hint, ..Problem::new(Code::Configuration, failure.cause) };
+                // The other hints are about secrets.
+                let hint = failure.hint.filter(|_| failure.kind == FailureKind::Denied);
+                let problem = Problem { hint, ..Problem::new(Code::Configuration, failure.cause) };
                 config.problems.push(problem.about(&config.path).about("--config"));
                 config
             }
@@ -57,8 +59,10 @@ impl Config {
         match std::str::from_utf8(text) {
             Ok(text) => {
                 let document = yaml::parse(text, &mut faults).filter(|node| !matches!(node.value, Value::Null));
-                if let Some(document) = document.and_then(|node| Document::read(node, &mut faults)) {
+                if let Some(mut document) = document.and_then(|node| Document::read(node, &mut faults)) {
                     document.check(&mut faults);
+                    document.secrets.sort();
+                    document.env.sort();
                     config.document = document;
                 }
             }
@@ -78,9 +82,10 @@ impl Config {
         Self { path, document: Document::empty(), problems: Vec::new() }
     }
 
-    /// The variables and their texts.
-    pub fn variables(&self) -> impl Iterator<Item = (&VariableName, &Located<Text>)> {
-        self.document.env.0.iter().map(|(name, text)| (&name.value, text))
+    /// The text of a variable, if it has one.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.document.env.find(name).map(|text| text.0.as_str()).filter(|text| !text.is_empty())
     }
 
     /// A place in the file, as editors know it: `PATH:LINE:COLUMN`.
@@ -101,8 +106,7 @@ impl Config {
 
 impl Names for Config {
     fn find(&self, name: &str) -> Option<Option<&Reference>> {
-        let Entries(secrets) = &self.document.secrets;
-        secrets.iter().find(|(known, _)| known.as_ref() == name).map(|(_, source)| source.from.as_ref())
+        self.document.secrets.find(name).map(|source| source.from.as_ref())
     }
 }
 

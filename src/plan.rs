@@ -176,21 +176,23 @@ impl<'a> Planner<'a> {
     fn entries(&mut self) -> Vec<Entry<'a>> {
         let mut entries: Vec<Entry> =
             self.environment.variables.iter().map(|Variable { name, value }| Entry { name, value, at: None }).collect();
-        for (config::VariableName(name), &config::Located { at, value: config::Text(ref text) }) in self.config.variables() {
-            let entry = Entry { name: name.as_bytes(), value: text.as_bytes(), at: Some(at) };
-            match self.environment.value(entry.name).filter(|value| !value.is_empty()) {
-                Some(value) if value == entry.value => {}
-                Some(_) => self.warn_of_entry(&entry, "is set in the container, which wins over the configuration"),
-                None => match entries.iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other)) {
-                    Some(other) => {
-                        let cause = format!("{} is set in the container, which wins over the configuration", printable(other.name));
-                        self.warn_of_entry(&entry, &cause);
-                    }
-                    None => {
-                        entries.retain(|other| other.name != entry.name);
-                        entries.push(entry);
-                    }
-                },
+        let count = entries.len();
+        for (name, text) in &self.config.document.env.0 {
+            let entry = Entry { name: name.0.as_bytes(), value: text.0.as_bytes(), at: Some(text.at) };
+            let inherited = entries[..count].iter().position(|other| other.name == entry.name);
+            let file = entries[..count].iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other));
+            match (inherited, file) {
+                (Some(index), _) if entries[index].value == entry.value => {}
+                (Some(index), _) if !entries[index].value.is_empty() => {
+                    self.warn_of_entry(&entry, "is set in the container, which wins over the configuration");
+                }
+                (_, Some(file)) => {
+                    let cause = format!("{} is set in the container, which wins over the configuration", printable(file.name));
+                    self.warn_of_entry(&entry, &cause);
+                }
+                // An empty variable counts as unset.
+                (Some(index), None) => entries[index] = entry,
+                (None, None) => entries.push(entry),
             }
         }
         entries.sort_by(|one, other| one.name.cmp(other.name));
@@ -220,7 +222,11 @@ impl<'a> Planner<'a> {
         let &Entry { name, value, at } = entry;
         if name.starts_with(cli::PREFIX) {
             if at.is_some() {
-                self.complain(entry, "is a setting of secret-init, not a variable for the program", "give it as a flag, or in the container");
+                self.complain(
+                    entry,
+                    "is a setting of secret-init, not a variable for the program",
+                    "give it as a flag, or in the container",
+                );
             } else if !cli::is_setting(name) {
                 self.warn(
                     Problem::new(Code::Configuration, "is no setting of secret-init")
@@ -277,10 +283,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a variable has a value, in the container or in the configuration.
     fn is_set(&self, name: &[u8]) -> bool {
-        let is_in_config = |(known, text): (&config::VariableName, &config::Located<config::Text>)| {
-            known.0.as_bytes() == name && !text.value.0.is_empty()
-        };
-        self.environment.value(name).is_some_and(|value| !value.is_empty()) || self.config.variables().any(is_in_config)
+        let is_in_config = std::str::from_utf8(name).is_ok_and(|name| self.config.variable(name).is_some());
+        is_in_config || self.environment.value(name).is_some_and(|value| !value.is_empty())
     }
 
     /// The files of the configuration.
@@ -291,7 +295,11 @@ impl<'a> Planner<'a> {
             let template = match self.parse(&entry, true) {
                 Ok(Some(template)) => template,
                 Ok(None) => {
-                    self.complain(&entry, "there is no reference in it", "a secret is meant by its reference, or by ${NAME} or ${NAME#KEY}");
+                    self.complain(
+                        &entry,
+                        "there is no reference in it",
+                        "a secret is meant by its reference, or by ${NAME} or ${NAME#KEY}",
+                    );
                     continue;
                 }
                 Err(fault) => {
@@ -330,7 +338,10 @@ impl<'a> Planner<'a> {
         for other in self.plan.files() {
             let is_fellow = other.group.as_ref() == Some(group);
             if is_fellow && other.parent() != file.parent() {
-                return Err((format!("the group {group} has the directory {}", other.parent()), "all files of a group lie in one directory"));
+                return Err((
+                    format!("the group {group} has the directory {}", other.parent()),
+                    "all files of a group lie in one directory",
+                ));
             }
             if !is_fellow && is_below(&other.path, file.parent()) {
                 return Err((format!("{} lies in the directory of the group {group}", other.path), "a group has a directory of its own"));
@@ -456,8 +467,7 @@ impl<'a> Planner<'a> {
     /// `write` has no program, so nothing can be delivered into an environment.
     fn keep_files_alone(&mut self) {
         let deliveries = std::mem::take(&mut self.plan.deliveries);
-        let (files, variables): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File(_)));
+        let (files, variables): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File(_)));
         self.plan.deliveries = files;
         for delivery in variables {
             self.warn(Problem::new(Code::Configuration, "is not delivered: write makes files alone").about(delivery.name));

@@ -66,9 +66,14 @@ impl Ownership {
             return Ok(owner);
         }
         let name = Capability::Chown.name();
-        Err(Problem::new(Code::System, format!("only root can give files away, with the capability {name}; this is uid {}", nix::unistd::geteuid()))
-            .about(printable(text.as_bytes()))
-            .hint(format!("leave the owner out, or let the container start as root with cap_add: [{name}] and give the program its user with --user")))
+        Err(Problem::new(
+            Code::System,
+            format!("only root can give files away, with the capability {name}; this is uid {}", nix::unistd::geteuid()),
+        )
+        .about(printable(text.as_bytes()))
+        .hint(format!(
+            "leave the owner out, or let the container start as root with cap_add: [{name}] and give the program its user with --user"
+        )))
     }
 
     /// Whether what we make is this owner's already.

@@ -66,7 +66,7 @@ impl Faults {
 
 /// What can stand in the file.
 pub trait Read: Sized {
-    /// Reads it; none after a fault, which has been told.
+    /// Reads it, or as much of it as can be read, so that all faults of a file are told at once; none when nothing is left after a fault, which has been told.
     fn read(node: Node, faults: &mut Faults) -> Option<Self>;
 
     /// What it is when it is left out; none when it is required.
@@ -141,7 +141,7 @@ impl<T: Read> Read for Located<T> {
 
 impl<T: Read> Read for Option<T> {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
-        if matches!(node.value, Value::Null) { Some(None) } else { T::read(node, faults).map(Some) }
+        Some(if matches!(node.value, Value::Null) { None } else { T::read(node, faults) })
     }
 
     fn absent() -> Option<Self> {
@@ -155,19 +155,13 @@ impl<T: Read> Read for Option<T> {
 
 impl<T: Read> Read for Vec<T> {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        let read = |(index, node)| faults.within(&format!("[{index}]"), |faults| T::read(node, faults));
         match node.value {
-            Value::Null => Some(Self::new()),
-            Value::Sequence(nodes) => {
-                let read = |(index, node)| faults.within(&format!("[{index}]"), |faults| T::read(node, faults));
-                let all: Vec<Option<T>> = nodes.into_iter().enumerate().map(read).collect();
-                all.into_iter().collect()
-            }
-            Value::Refused => None,
-            _ => {
-                faults.add(node.at, "expected a list: [a, b], or lines that begin with -");
-                None
-            }
+            Value::Sequence(nodes) => return Some(nodes.into_iter().enumerate().filter_map(read).collect()),
+            Value::Null | Value::Refused => {}
+            _ => faults.add(node.at, "expected a list: [a, b], or lines that begin with -"),
         }
+        Some(Self::new())
     }
 
     fn absent() -> Option<Self> {
@@ -179,7 +173,7 @@ impl<T: Read> Read for Vec<T> {
     }
 }
 
-/// What the file gives names to, in its order. Each name stands once.
+/// What the file gives names to. Each name stands once.
 #[derive(Debug)]
 pub struct Entries<K, V>(pub Vec<(Located<K>, V)>);
 
@@ -189,15 +183,27 @@ impl<K, V> Default for Entries<K, V> {
     }
 }
 
+impl<K: AsRef<str>, V> Entries<K, V> {
+    /// Sorts them by name, which [`Self::find`] needs.
+    pub fn sort(&mut self) {
+        self.0.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
+    }
+
+    /// What has the name.
+    pub fn find(&self, name: &str) -> Option<&V> {
+        let index = self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name)).ok()?;
+        self.0.get(index).map(|(_, value)| value)
+    }
+}
+
 impl<K: Scalar + AsRef<str>, V: Read> Read for Entries<K, V> {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
         let entries = match node.value {
-            Value::Null => return Some(Self::default()),
             Value::Mapping(entries) => entries,
-            Value::Refused => return None,
+            Value::Null | Value::Refused => Vec::new(),
             _ => {
                 faults.add(node.at, "expected names and values: NAME: VALUE");
-                return None;
+                Vec::new()
             }
         };
         let mut seen = Seen::default();
@@ -210,7 +216,6 @@ impl<K: Scalar + AsRef<str>, V: Read> Read for Entries<K, V> {
                 all.push((key, value));
             }
         }
-        // What could be read is of use for what refers to it.
         Some(Self(all))
     }
 
@@ -337,7 +342,8 @@ pub fn mapping_schema<const COUNT: usize>(about: &str, fields: [(&str, &str, Jso
         schema["description"] = json!(help.trim().replace('`', ""));
         properties.insert(key.to_owned(), schema);
     }
-    let mut schema = json!({ "type": "object", "description": about.trim().replace('`', ""), "properties": properties, "additionalProperties": false });
+    let mut schema =
+        json!({ "type": "object", "description": about.trim().replace('`', ""), "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
         schema["required"] = json!(required);
     }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value as Json, json};
 
 use super::Text;
-use super::read::{Faults, Fields, Read, Scalar, mapping};
+use super::read::{Faults, Read, Scalar, mapping};
 use super::yaml::{Node, Value};
 use crate::reference;
 
@@ -47,39 +47,26 @@ const EXPECTED: &str = "expected one of signal, restart, exit, none, {signal: HU
 impl Read for OnChange {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
         let at = node.at;
-        match &node.value {
-            Value::Text(word) => {
-                let found = match word.as_str() {
-                    "signal" => Some(Self::Signal(Signal::SIGHUP)),
-                    "restart" => Some(Self::Restart),
-                    "exit" => Some(Self::Exit(0)),
-                    "none" => Some(Self::Nothing),
-                    _ => None,
-                };
-                if found.is_none() {
-                    faults.add(at, EXPECTED);
+        let action = match node.value {
+            Value::Refused => return None,
+            Value::Text(word) => Self::by_word(&word),
+            Value::Mapping(mut entries) if entries.len() == 1 => match entries.pop() {
+                Some((Node { value: Value::Text(key), .. }, value)) => {
+                    let known = faults.within(&key, |faults| Self::by_key(&key, value, faults));
+                    // What is wrong with the value has been told.
+                    return known.unwrap_or_else(|| {
+                        faults.add(at, EXPECTED);
+                        None
+                    });
                 }
-                found
-            }
-            Value::Mapping(entries) if entries.len() == 1 => {
-                let mut fields = Fields::of(node, &["signal", "exec", "http", "exit"], faults)?;
-                let signal = fields.take::<Option<SignalName>>("signal", faults)?;
-                let exec = fields.take::<Option<Command>>("exec", faults)?;
-                let http = fields.take::<Option<Url>>("http", faults)?;
-                let exit = fields.take::<Option<ExitCode>>("exit", faults)?;
-                let signal = signal.map(|SignalName(signal)| Self::Signal(signal));
-                let action = signal.or(exec.map(Self::Exec)).or(http.map(Self::Http)).or(exit.map(|ExitCode(code)| Self::Exit(code)));
-                if action.is_none() {
-                    faults.add(at, EXPECTED);
-                }
-                action
-            }
-            Value::Refused => None,
-            _ => {
-                faults.add(at, EXPECTED);
-                None
-            }
+                _ => None,
+            },
+            _ => None,
+        };
+        if action.is_none() {
+            faults.add(at, EXPECTED);
         }
+        action
     }
 
     fn schema() -> Json {
@@ -91,6 +78,29 @@ impl Read for OnChange {
             one("http", <Url as Scalar>::schema()),
             one("exit", <ExitCode as Scalar>::schema()),
         ] })
+    }
+}
+
+impl OnChange {
+    fn by_word(word: &str) -> Option<Self> {
+        match word {
+            "signal" => Some(Self::Signal(Signal::SIGHUP)),
+            "restart" => Some(Self::Restart),
+            "exit" => Some(Self::Exit(0)),
+            "none" => Some(Self::Nothing),
+            _ => None,
+        }
+    }
+
+    /// None for an unknown key.
+    fn by_key(key: &str, value: Node, faults: &mut Faults) -> Option<Option<Self>> {
+        match key {
+            "signal" => Some(SignalName::read(value, faults).map(|SignalName(signal)| Self::Signal(signal))),
+            "exec" => Some(Command::read(value, faults).map(Self::Exec)),
+            "http" => Some(Url::read(value, faults).map(Self::Http)),
+            "exit" => Some(ExitCode::read(value, faults).map(|ExitCode(code)| Self::Exit(code))),
+            _ => None,
+        }
     }
 }
 

@@ -51,13 +51,12 @@ pub enum Value {
 
 /// As deep as nodes may lie in each other; the deepest that means something is 6.
 const DEEPEST: usize = 32;
-/// As many nodes as there may be: each takes 80 bytes at most, whatever its text does.
-const MOST: usize = 100_000;
+/// As many nodes as there may be, which is a thousand files or so: a file of 1 MiB could have half a million.
+const MOST: usize = 10_000;
 
 /// Reads a file with one document. What is wrong goes to the faults; after an error of syntax there is nothing more to be told.
 pub fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
-    let options =
-        granit_parser::options! { emit_unresolved_aliases: true, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
+    let options = granit_parser::options! { emit_unresolved_aliases: true, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
     let mut builder = Builder { faults, open: Vec::new(), done: None, count: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let is_over = match event {

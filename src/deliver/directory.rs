@@ -316,10 +316,8 @@ pub fn names(directory: impl AsFd) -> Vec<String> {
 
 /// What the manifest says of a plan: a line for each file, and one that ends in a slash for each directory of a group.
 fn lines(plan: &Plan) -> Vec<String> {
-    let mut lines: Vec<String> = plan
-        .files()
-        .map(|file| if file.group.is_some() { format!("{}/", file.parent()) } else { file.path.clone() })
-        .collect();
+    let mut lines: Vec<String> =
+        plan.files().map(|file| if file.group.is_some() { format!("{}/", file.parent()) } else { file.path.clone() }).collect();
     lines.sort_unstable();
     lines.dedup();
     lines

@@ -32,7 +32,8 @@ pub struct Wanted<'a> {
 /// Writes all files under temporary names, and when that worked gives each its own: what can fail comes before anything is visible.
 pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, owners: &[Option<Ownership>]) -> Result<(), Problem> {
     let mut singles = Vec::new();
-    let mut groups: BTreeMap<&str, Vec<Wanted>> = plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
+    let mut groups: BTreeMap<&str, Vec<Wanted>> =
+        plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
     for ((delivery, secret), &owner) in plan.deliveries.iter().zip(secrets).zip(owners) {
         if let (Target::File(file), Some(secret)) = (&delivery.target, secret) {
             let wanted = Wanted { file, name: &delivery.name, secret, owner };
