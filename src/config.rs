@@ -1,9 +1,9 @@
 //! The configuration file: names for secrets, variables, files, and what to do on rotation, as far as it does not fit a variable.
 
-pub mod read;
+mod read;
 mod rotation;
 mod stores;
-pub mod yaml;
+mod yaml;
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::reference::{self, Reference};
 use crate::report::{Code, Problem, count, printable};
 use crate::store::{self, FailureKind};
-use crate::template::{self, Names};
+use crate::template::{self, Named, Names};
 
 use read::{Entries, Fault, Faults, Read, Scalar, mapping};
 use yaml::{Node, Value};
@@ -105,8 +105,12 @@ impl Config {
 }
 
 impl Names for Config {
-    fn find(&self, name: &str) -> Option<Option<&Reference>> {
-        self.document.secrets.find(name).map(|source| source.from.as_ref())
+    fn find(&self, name: &str) -> Named<'_> {
+        match self.document.secrets.find(name) {
+            Some(Source { from: Some(reference), .. }) => Named::Secret(reference),
+            Some(_) => Named::Malformed,
+            None => Named::Unknown,
+        }
     }
 }
 

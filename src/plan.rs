@@ -3,17 +3,21 @@
 //! [`Plan::new`] is pure: arguments and environment in, plan or all complaints out. A plan holds references and the variables that pass through; it
 //! never holds a secret that is delivered.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+mod conventions;
+mod layout;
 
-use crate::cli::{self, Arguments, Command, Options};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
 use crate::environment::{Environment, Variable};
 use crate::reference::{self, Reference};
 use crate::report::{Code, Failure, Problem, count, printable};
 use crate::store;
 use crate::template::{Context, Fault, Template};
+
+use conventions::{SecretFolders, plain_name};
 
 /// What will be delivered, and what the program gets besides.
 #[derive(Debug)]
@@ -138,30 +142,6 @@ struct Planner<'a> {
     problems: Vec<Problem>,
 }
 
-/// The name without the convention that says that the value names a file: `NAME_FILE`, or `FILE__NAME` as the images of LinuxServer have it.
-fn plain_name(name: &[u8]) -> Option<&[u8]> {
-    name.strip_prefix(b"FILE__").or_else(|| name.strip_suffix(b"_FILE")).filter(|plain| !plain.is_empty())
-}
-
-/// Variables whose file is read by the program's own libraries, under these very names.
-const READ_BY_LIBRARIES: &[&str] = &[
-    "AWS_CONFIG_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "BAO_TOKEN_FILE",
-    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
-    "COMPOSE_FILE",
-    "CONSUL_HTTP_TOKEN_FILE",
-    "ENV_FILE",
-    "SSL_CERT_FILE",
-    "VAULT_TOKEN_FILE",
-];
-
-/// What stands before `_FILE` in names that seldom mean a secret: `TLS_CERT_FILE`, `PID_FILE`.
-const SELDOM_SECRET: &[&str] = &["CERT", "CRT", "CA", "CACERT", "PEM", "CONFIG", "LOG", "PID", "LOCK", "SOCK", "STATE", "OUTPUT"];
-
 /// What asks for a secret, or does not: a variable, or a file of the configuration.
 struct Entry<'a> {
     /// The name of the variable, or the path of the file.
@@ -214,8 +194,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a variable of the container is a `*_FILE` variable that we act on.
     fn is_taken(&self, entry: &Entry) -> bool {
-        let Some(plain) = plain_name(entry.name).filter(|_| !entry.value.is_empty() && !self.is_skipped(entry.name)) else { return false };
-        !matches!(self.parse(entry, true), Ok(None)) || self.reason_to_leave_alone(entry, plain).is_none()
+        let is_candidate = plain_name(entry.name).is_some() && !entry.value.is_empty() && !self.is_skipped(entry.name);
+        is_candidate && (!matches!(self.parse(entry, true), Ok(None)) || self.reason_to_leave_alone(entry).is_none())
     }
 
     fn decide(&mut self, entry: &Entry) {
@@ -258,7 +238,7 @@ impl<'a> Planner<'a> {
             Err(fault) => return self.malformed(entry, fault),
         };
         if template.is_none()
-            && let Some(reason) = self.reason_to_leave_alone(entry, plain)
+            && let Some(reason) = self.reason_to_leave_alone(entry)
         {
             return self.leave_alone(entry, reason);
         }
@@ -318,39 +298,12 @@ impl<'a> Planner<'a> {
                 variable: None,
             };
             let entry = Entry { at: Some(located.at), ..entry };
-            if let Err((cause, hint)) = self.check_group(&file) {
+            if let Err((cause, hint)) = layout::check_group(&file, self.plan.files()) {
                 self.complain(&entry, &cause, hint);
             } else {
                 self.deliver(&entry, template, false, Target::File(file));
             }
         }
-    }
-
-    /// A group of files is one directory that holds nothing else, so that it can be swapped as a whole.
-    fn check_group(&self, file: &File) -> Result<(), (String, &'static str)> {
-        let Some(group) = &file.group else {
-            let other = self.plan.files().find(|other| other.group.is_some() && is_below(&file.path, other.parent()));
-            return other.map_or(Ok(()), |other| Err(crowded(other)));
-        };
-        if file.parent().is_empty() {
-            return Err((format!("a file of the group {group} needs a directory"), "write path: DIRECTORY/NAME"));
-        }
-        for other in self.plan.files() {
-            let is_fellow = other.group.as_ref() == Some(group);
-            if is_fellow && other.parent() != file.parent() {
-                return Err((
-                    format!("the group {group} has the directory {}", other.parent()),
-                    "all files of a group lie in one directory",
-                ));
-            }
-            if !is_fellow && is_below(&other.path, file.parent()) {
-                return Err((format!("{} lies in the directory of the group {group}", other.path), "a group has a directory of its own"));
-            }
-            if !is_fellow && other.group.is_some() && is_below(&file.path, other.parent()) {
-                return Err(crowded(other));
-            }
-        }
-        Ok(())
     }
 
     /// One warning for all of it.
@@ -363,25 +316,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why a `*_FILE` variable that holds no reference is not taken.
-    fn reason_to_leave_alone(&self, entry: &Entry, plain: &[u8]) -> Option<&'static str> {
-        let Options { only, .. } = &self.arguments.options;
-        if !entry.value.starts_with(b"/") {
-            return Some("neither an absolute path nor a reference");
-        }
-        if !only.is_empty() {
-            let is_named = only.iter().any(|glob| glob.matches(entry.name));
-            return (!is_named).then_some("--only does not name it");
-        }
-        if READ_BY_LIBRARIES.iter().any(|known| known.as_bytes() == entry.name) {
-            return Some("its file is read by libraries");
-        }
-        if plain.ends_with(b"_") {
-            return Some("programs read __FILE themselves");
-        }
-        let last_word = plain.rsplit(|&byte| byte == b'_').next().unwrap_or_default();
-        let is_seldom_secret = SELDOM_SECRET.iter().any(|word| word.as_bytes() == last_word);
-        (is_seldom_secret && !self.folders.contain(entry.value)).then_some("such names seldom mean a secret")
+    fn reason_to_leave_alone(&self, entry: &Entry) -> Option<&'static str> {
+        conventions::reason_to_leave_alone(entry.name, entry.value, &self.arguments.options, &self.folders)
     }
 
     fn deliver(&mut self, entry: &Entry, value: Template, strip_newlines: bool, target: Target) {
@@ -403,7 +339,7 @@ impl<'a> Planner<'a> {
                 self.warn(self.about(entry, Problem::new(Code::Configuration, cause).about(reference)));
             }
         }
-        if let Some(earlier) = self.plan.deliveries.iter().find(|earlier| collide(&earlier.target, &target)) {
+        if let Some(earlier) = self.plan.deliveries.iter().find(|earlier| layout::collide(&earlier.target, &target)) {
             let cause = format!("goes to the same place as {}", earlier.name);
             return self.complain(entry, &cause, "keep one of the two");
         }
@@ -491,26 +427,6 @@ impl Target {
     }
 }
 
-/// Whether two targets cannot both be: the same variable, the same file, or a file where the other needs a directory.
-fn collide(one: &Target, other: &Target) -> bool {
-    match (one, other) {
-        (Target::File(File { path: one, .. }), Target::File(File { path: other, .. })) => {
-            one == other || is_below(one, other) || is_below(other, one)
-        }
-        _ => one.variable().is_some() && one.variable() == other.variable(),
-    }
-}
-
-/// Whether a path lies below a directory, at whatever depth.
-fn is_below(path: &str, directory: &str) -> bool {
-    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn crowded(other: &File) -> (String, &'static str) {
-    let group = other.group.as_deref().unwrap_or_default();
-    (format!("{} is the directory of the group {group}", other.parent()), "a group has a directory of its own")
-}
-
 /// The mode of a file when nothing else is said.
 const DEFAULT_MODE: u32 = 0o400;
 
@@ -533,31 +449,4 @@ fn stores_hint(variable: Option<&str>) -> String {
     let names: Vec<&str> = store::ROWS.iter().map(|row| row.name).collect();
     let escape = variable.map_or_else(String::new, |name| format!("; when the value is no reference, pass it on with --skip {name}"));
     format!("it has {}{escape}", names.join(", "))
-}
-
-/// The folders in which platforms mount secrets.
-struct SecretFolders(Vec<Vec<u8>>);
-
-const SECRET_FOLDERS: &[&str] = &["/run/secrets", "/var/run/secrets", "/etc/secrets", "/mnt/secrets-store", "/vault/secrets"];
-
-/// Kubernetes mounts the pod's own identity here, which is not the program's secret.
-const SERVICE_ACCOUNT: &[&str] = &["/run/secrets/kubernetes.io", "/var/run/secrets/kubernetes.io"];
-
-impl SecretFolders {
-    fn new(options: &Options, environment: &Environment) -> Self {
-        let mut folders: Vec<Vec<u8>> = SECRET_FOLDERS.iter().map(|folder| folder.as_bytes().to_vec()).collect();
-        folders.extend(environment.value(b"CREDENTIALS_DIRECTORY").filter(|folder| folder.starts_with(b"/")).map(<[u8]>::to_vec));
-        folders.extend(options.file_roots.iter().map(|root| root.as_os_str().as_bytes().to_vec()));
-        Self(folders)
-    }
-
-    /// Whether a path lies below one of the folders, by its text: a plan does not look at the disk.
-    fn contain(&self, path: &[u8]) -> bool {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
-        let is_below = |folder: &Path| path.starts_with(folder) && path != folder;
-        !climbs
-            && !SERVICE_ACCOUNT.iter().any(|folder| path.starts_with(folder))
-            && self.0.iter().any(|folder| is_below(Path::new(std::ffi::OsStr::from_bytes(folder))))
-    }
 }

@@ -80,8 +80,18 @@ pub enum Context<'a> {
 
 /// The secrets that have a name.
 pub trait Names {
-    /// The secret of this name; none when there is none. One that is malformed has no reference, and its fault is told where it stands.
-    fn find(&self, name: &str) -> Option<Option<&Reference>>;
+    /// What has this name.
+    fn find(&self, name: &str) -> Named<'_>;
+}
+
+/// What a name stands for.
+pub enum Named<'a> {
+    /// A secret.
+    Secret(&'a Reference),
+    /// One whose reference is malformed, which is told where it stands.
+    Malformed,
+    /// Nothing.
+    Unknown,
 }
 
 impl Context<'_> {
@@ -231,17 +241,21 @@ fn split_filters(inner: &[u8]) -> (&[u8], Vec<&[u8]>) {
 
 /// The reference that a text is, or names; none for a name whose own reference is malformed.
 fn find(text: &[u8], context: &Context<'_>) -> Result<Option<Reference>, Fault> {
-    let failed = |malformed| fault(text, malformed);
-    if let (Context::Configuration(names), Some((name, tail)), false) = (context, name(text), reference::begins(text)) {
-        let unnamed = |malformed| Fault { scheme: None, reference: String::new(), malformed };
-        let hint = "secrets: gives names; a literal ${ is written as $${";
-        let unknown = || Malformed { cause: "no secret has the name in ${…}".into(), hint: Some(hint) };
-        let Some(secret) = names.find(name).ok_or_else(|| unnamed(unknown()))? else { return Ok(None) };
-        let not_utf8 = || Malformed { cause: "not UTF-8".into(), hint: Some("write other bytes as %XX") };
-        let tail = std::str::from_utf8(tail).map_err(|_| unnamed(not_utf8()))?;
-        return secret.part(tail).map(Some).map_err(|malformed| Fault { reference: name.to_owned(), ..unnamed(malformed) });
+    let (Context::Configuration(names), Some((name, tail)), false) = (context, name(text), reference::begins(text)) else {
+        return Reference::parse(text).map(Some).map_err(|malformed| fault(text, malformed));
+    };
+    let failed = |malformed| Fault { scheme: None, reference: String::new(), malformed };
+    match names.find(name) {
+        Named::Secret(secret) => {
+            let not_utf8 = || Malformed { cause: "not UTF-8".into(), hint: Some("write other bytes as %XX") };
+            std::str::from_utf8(tail).map_err(|_| not_utf8()).and_then(|tail| secret.part(tail)).map(Some).map_err(failed)
+        }
+        Named::Malformed => Ok(None),
+        Named::Unknown => {
+            let hint = Some("secrets: gives names; a literal ${ is written as $${");
+            Err(failed(Malformed { cause: "no secret has the name in ${…}".into(), hint }))
+        }
     }
-    Reference::parse(text).map(Some).map_err(failed)
 }
 
 fn filters(text: &[u8], names: &[&[u8]]) -> Result<Vec<Filter>, Fault> {

@@ -44,6 +44,8 @@ pub enum OnChange {
 
 const EXPECTED: &str = "expected one of signal, restart, exit, none, {signal: HUP}, {exec: [program, argument]}, {http: URL}, {exit: CODE}";
 
+const KEYS: [&str; 4] = ["signal", "exec", "http", "exit"];
+
 impl Read for OnChange {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
         let at = node.at;
@@ -51,13 +53,9 @@ impl Read for OnChange {
             Value::Refused => return None,
             Value::Text(word) => Self::by_word(&word),
             Value::Mapping(mut entries) if entries.len() == 1 => match entries.pop() {
-                Some((Node { value: Value::Text(key), .. }, value)) => {
-                    let known = faults.within(&key, |faults| Self::by_key(&key, value, faults));
-                    // What is wrong with the value has been told.
-                    return known.unwrap_or_else(|| {
-                        faults.add(at, EXPECTED);
-                        None
-                    });
+                // What is wrong with the value is told by itself.
+                Some((Node { value: Value::Text(key), .. }, value)) if KEYS.contains(&key.as_str()) => {
+                    return faults.within(&key, |faults| Self::by_key(&key, value, faults));
                 }
                 _ => None,
             },
@@ -92,14 +90,12 @@ impl OnChange {
         }
     }
 
-    /// None for an unknown key.
-    fn by_key(key: &str, value: Node, faults: &mut Faults) -> Option<Option<Self>> {
+    fn by_key(key: &str, value: Node, faults: &mut Faults) -> Option<Self> {
         match key {
-            "signal" => Some(SignalName::read(value, faults).map(|SignalName(signal)| Self::Signal(signal))),
-            "exec" => Some(Command::read(value, faults).map(Self::Exec)),
-            "http" => Some(Url::read(value, faults).map(Self::Http)),
-            "exit" => Some(ExitCode::read(value, faults).map(|ExitCode(code)| Self::Exit(code))),
-            _ => None,
+            "signal" => SignalName::read(value, faults).map(|SignalName(signal)| Self::Signal(signal)),
+            "exec" => Command::read(value, faults).map(Self::Exec),
+            "http" => Url::read(value, faults).map(Self::Http),
+            _ => ExitCode::read(value, faults).map(|ExitCode(code)| Self::Exit(code)),
         }
     }
 }
