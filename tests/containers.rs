@@ -609,7 +609,11 @@ fn the_examples_for_compose_have_no_value_that_could_be_real() {
 
 /// The text of the code blocks of a language.
 fn blocks(language: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join("docs/containers.md")).unwrap();
+    blocks_of("docs/containers.md", language)
+}
+
+fn blocks_of(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
     text.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
@@ -644,9 +648,14 @@ fn every_command_of_the_docs_does_what_it_is_there_for() {
 
 #[test]
 fn other_snippets_of_the_docs_stand_in_the_examples() {
-    for (language, example) in [("dockerfile", "Dockerfile.example"), ("yaml", "compose-examples/dotenv/docker-compose.yml")] {
+    let examples = [
+        ("docs/containers.md", "dockerfile", "Dockerfile.example"),
+        ("docs/containers.md", "yaml", "compose-examples/dotenv/docker-compose.yml"),
+        ("docs/pid1.md", "dockerfile", "Dockerfile.example"),
+    ];
+    for (page, language, example) in examples {
         let example = fs::read_to_string(root().join(example)).unwrap();
-        for line in blocks(language)[0].lines() {
+        for line in blocks_of(page, language)[0].lines() {
             assert!(example.lines().any(|there| there == line), "{line}");
         }
     }

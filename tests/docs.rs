@@ -31,6 +31,96 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
+/// Which test executes a block, by the page, how the block begins, and the test. Where a test takes every block of the page, the beginning is empty.
+const EXECUTED: &[(&str, &str, &str)] = &[
+    ("README.md", "FROM debian:12-slim", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
+    ("README.md", "echo s3cret", "the_demo_of_the_readme_shows_a_secret_reaching_a_program"),
+    // It runs this very test.
+    ("README.md", "tests/run", "every_block_of_the_docs_is_executed_by_a_test"),
+    ("README.md", "services:", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
+    ("README.md", "cp ~/secret-init/", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
+    ("README.md", "NAME    ", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
+    ("docs/containers.md", "FROM ${BASE}", "other_snippets_of_the_docs_stand_in_the_examples"),
+    ("docs/containers.md", "docker ", "every_command_of_the_docs_does_what_it_is_there_for"),
+    ("docs/containers.md", "echo s3cret", "every_command_of_the_docs_does_what_it_is_there_for"),
+    ("docs/containers.md", "chmod 0400", "every_command_of_the_docs_does_what_it_is_there_for"),
+    ("docs/containers.md", "      # Compose takes", "other_snippets_of_the_docs_stand_in_the_examples"),
+    ("docs/containers.md", "spec:", "the_init_container_of_the_docs_leaves_files_for_a_program_that_knows_nothing"),
+    ("docs/messages.md", "secret-init: DB_PASSWORD_FILE:", "the_messages_of_the_docs_are_those_of_a_start"),
+    ("docs/pid1.md", "ENTRYPOINT", "other_snippets_of_the_docs_stand_in_the_examples"),
+    ("docs/references.md", "SCHEME:LOCATOR", "the_grammar_of_the_docs_is_that_of_the_help"),
+    ("docs/references.md", "export DATABASE_URL=", "the_text_with_a_reference_of_the_docs_becomes_a_url"),
+    ("docs/references.md", "# a comment", "the_environment_file_of_the_docs_means_what_it_says"),
+    ("compose-examples/docker-secrets/README.md", "", "the_example_for_docker_secrets_does_what_its_readme_says"),
+    ("compose-examples/dotenv/README.md", "", "the_example_for_environment_files_does_what_its_readme_says"),
+];
+
+#[test]
+fn every_block_of_the_docs_is_executed_by_a_test() {
+    let tests: String =
+        fs::read_dir(root().join("tests")).unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()).collect();
+    let examples = fs::read_dir(root().join("compose-examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("README.md"))
+        .filter(|path| path.exists());
+    let mut used = vec![false; EXECUTED.len()];
+    for path in pages().into_iter().chain(examples) {
+        let text = fs::read_to_string(&path).unwrap();
+        let page = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        let mut is_inside = false;
+        for line in text.split('\n').collect::<Vec<_>>().windows(2) {
+            if line[0].starts_with("```") {
+                is_inside = !is_inside;
+                assert!(!is_inside || line[0].len() > 3, "{page}: a block without a language before {:?}", line[1]);
+                let row = EXECUTED.iter().position(|(of, beginning, _)| *of == page && line[1].starts_with(beginning));
+                assert!(!is_inside || row.is_some(), "{page}: no test executes the block that begins with {:?}", line[1]);
+                if is_inside {
+                    used[row.unwrap()] = true;
+                }
+            }
+            assert!(
+                is_inside || !line[0].is_empty() || !line[1].starts_with("    "),
+                "{page}: an indented block, which no test finds: {:?}",
+                line[1]
+            );
+        }
+    }
+    for ((page, beginning, test), is_used) in EXECUTED.iter().zip(used) {
+        assert!(is_used, "{page} has no block that begins with {beginning:?}");
+        assert!(tests.contains(&format!("fn {test}()")), "there is no test {test}");
+    }
+}
+
+#[test]
+fn the_messages_of_the_docs_are_those_of_a_start() {
+    let shown = blocks(&page("docs/messages.md"), "text").remove(0);
+    let outcome = World::new()
+        .secret_init()
+        .variable("DB_PASSWORD_FILE", "/run/secrets/db")
+        .variable("A", "literal:a")
+        .variable("B", "literal:b")
+        .program(["true"])
+        .finishes();
+    assert_eq!((outcome.stderr, outcome.status.code()), (shown, Some(66)));
+}
+
+#[test]
+fn the_grammar_of_the_docs_is_that_of_the_help() {
+    let grammar = blocks(&page("docs/references.md"), "text").remove(0).replace("[&OPTION=VALUE…]", "").replace("SELECTOR", "KEY");
+    let help = World::new().secret_init().flag("--help").finishes().succeeds();
+    assert!(help.contains(grammar.trim()), "{grammar} in {help}");
+}
+
+#[test]
+fn the_text_with_a_reference_of_the_docs_becomes_a_url() {
+    let world = World::new();
+    let secret = world.file("db.json", r#"{"password":"p@ss/word"}"#);
+    let block = blocks(&page("docs/references.md"), "sh").remove(0).replace("/run/secrets/db.json", &secret.display().to_string());
+    let script = format!("{block}exec {} -- sh -c 'echo $DATABASE_URL'", binary().display());
+    let output = Command::new("sh").args(["-ec", &script]).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "postgresql://app:p%40ss%2Fword@db:5432/app\n");
+}
+
 #[test]
 fn every_link_leads_to_a_file() {
     let mut count = 0;
@@ -70,7 +160,7 @@ fn the_demo_of_the_readme_shows_a_secret_reaching_a_program() {
 fn the_environment_file_of_the_docs_means_what_it_says() {
     let world = World::new();
     let secret = world.file("db", "s3cret\n");
-    let text = blocks(&page("docs/references.md"), "sh").remove(0).replace("/run/secrets/db", &secret.display().to_string());
+    let text = blocks(&page("docs/references.md"), "sh").remove(1).replace("/run/secrets/db", &secret.display().to_string());
     let start = world.secret_init().flag("--env-file").flag(world.file(".env", text));
     let stdout = start.shell("printf '%s|' \"$NAME\" \"$OTHER\" \"$TEXT\" \"$DB_PASSWORD\"").finishes().succeeds();
     assert_eq!(stdout, "value|as it is, $x and \\n|two\nlines|s3cret|");
