@@ -91,6 +91,85 @@ fn every_block_of_the_docs_is_executed_by_a_test() {
     }
 }
 
+/// What stands before the text of a message in the sources.
+const OPENINGS: &[&str] = &[
+    "Problem::new(",
+    "Failure::new(",
+    "Malformed::new(",
+    "Malformed::hint(",
+    "complain(&entry, ",
+    "complain(entry, ",
+    "warn_of_entry(&entry, ",
+    "let cause = ",
+    "invalid(",
+    "failed(",
+    "about(path, ",
+    "about(&self.path, ",
+    "configuration(",
+    "self.problem(",
+    "faults.add(node.at, ",
+    "faults.add(at, ",
+    "const EXPECTED: &str = ",
+    ".map_err(|errno| (",
+];
+
+/// The texts of messages in a source: the first literal after an opening, when nothing but a code or a kind stands between.
+fn messages(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let mut found = Vec::new();
+    for opening in OPENINGS {
+        for (at, _) in source.match_indices(opening) {
+            let rest = &source[at + opening.len()..];
+            let Some((before, literal)) = rest.split_once('"') else { continue };
+            let is_direct = before.len() < 60 && !before.contains([';', '}', ')', '|']) && !before.starts_with("&cause");
+            if is_direct && let Some(text) = literal.split('"').next() {
+                found.push(text.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// A message with `…` for each part that differs.
+fn pattern(message: &str) -> String {
+    let message = message.replace("${…}", "$[…]");
+    let mut parts = message.split(['{', '}']);
+    let mut text = parts.next().unwrap().to_owned();
+    while let (Some(_), Some(rest)) = (parts.next(), parts.next()) {
+        text.push('…');
+        text.push_str(rest);
+    }
+    text.replace("……", "…").replace("$[…]", "${…}")
+}
+
+#[test]
+fn every_message_is_in_the_page_about_troubleshooting() {
+    let page = page("docs/troubleshooting.md").replace("\\|", "|");
+    let known: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let mut folders = vec![root().join("src")];
+    let (mut missing, mut count) = (Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                for message in messages(&fs::read_to_string(&path).unwrap()) {
+                    count += 1;
+                    let pattern = pattern(&message);
+                    let is_known = known
+                        .iter()
+                        .any(|known| known.contains(&pattern) || known.starts_with("expected …") && pattern.starts_with("expected"));
+                    if !is_known {
+                        missing.push(format!("{}: {pattern}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(count > 90, "{count}");
+}
+
 #[test]
 fn the_messages_of_the_docs_are_those_of_a_start() {
     let shown = blocks(&page("docs/messages.md"), "text").remove(0);
