@@ -62,7 +62,6 @@ impl Config {
                 if let Some(mut document) = document.and_then(|node| Document::read(node, &mut faults)) {
                     document.check(&mut faults);
                     document.secrets.sort();
-                    document.env.sort();
                     config.document = document;
                 }
             }
@@ -80,12 +79,6 @@ impl Config {
 
     fn empty(path: String) -> Self {
         Self { path, document: Document::empty(), problems: Vec::new() }
-    }
-
-    /// The text of a variable, if it has one.
-    #[must_use]
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.document.env.find(name).map(|text| text.0.as_str()).filter(|text| !text.is_empty())
     }
 
     /// A place in the file, as editors know it: `PATH:LINE:COLUMN`.

@@ -97,8 +97,9 @@ impl Plan {
         for name in &environment.overridden {
             planner.warn(Problem::new(Code::Configuration, "is set in the container, which wins over --env-file").about(printable(name)));
         }
-        for entry in planner.entries() {
-            planner.decide(&entry);
+        let entries = planner.entries();
+        for entry in &entries {
+            planner.decide(entry, &entries);
         }
         planner.decide_files();
         planner.warn_of_rotation();
@@ -198,7 +199,7 @@ impl<'a> Planner<'a> {
         is_candidate && (!matches!(self.parse(entry, true), Ok(None)) || self.reason_to_leave_alone(entry).is_none())
     }
 
-    fn decide(&mut self, entry: &Entry) {
+    fn decide(&mut self, entry: &Entry, all: &[Entry]) {
         let &Entry { name, value, at } = entry;
         if name.starts_with(cli::PREFIX) {
             if at.is_some() {
@@ -219,7 +220,7 @@ impl<'a> Planner<'a> {
         if self.is_skipped(name) {
             self.leave_alone(entry, "--skip names it");
         } else if let Some(plain) = plain_name(name).filter(|_| !value.is_empty()) {
-            self.decide_file_variable(entry, plain);
+            self.decide_file_variable(entry, plain, all);
         } else if at.is_none() && name.ends_with(b"_ARN") && reference::is_bare(value, |_| false) {
             self.leave_alone(entry, "a name in _ARN means the ARN itself");
         } else {
@@ -232,7 +233,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The direction follows from the value: a path is read into the environment, a reference becomes a file.
-    fn decide_file_variable(&mut self, entry: &Entry, plain: &[u8]) {
+    fn decide_file_variable(&mut self, entry: &Entry, plain: &[u8], all: &[Entry]) {
         let template = match self.parse(entry, true) {
             Ok(template) => template,
             Err(fault) => return self.malformed(entry, fault),
@@ -242,7 +243,8 @@ impl<'a> Planner<'a> {
         {
             return self.leave_alone(entry, reason);
         }
-        if self.is_set(plain) {
+        let is_set = all.binary_search_by(|other| other.name.cmp(plain)).is_ok_and(|index| !all[index].value.is_empty());
+        if is_set {
             let cause = format!("is ignored, since {} is set", printable(plain));
             let hint = format!("unset one of the two; {} wins", printable(plain));
             let problem = self.about(entry, Problem::new(Code::Configuration, cause).hint(hint));
@@ -259,12 +261,6 @@ impl<'a> Planner<'a> {
                 _ => self.complain(entry, "the name cannot be that of a file", "use A-Z a-z 0-9 _ . - in it, and at most 128"),
             },
         }
-    }
-
-    /// Whether a variable has a value, in the container or in the configuration.
-    fn is_set(&self, name: &[u8]) -> bool {
-        let is_in_config = std::str::from_utf8(name).is_ok_and(|name| self.config.variable(name).is_some());
-        is_in_config || self.environment.value(name).is_some_and(|value| !value.is_empty())
     }
 
     /// The files of the configuration.
