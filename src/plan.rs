@@ -101,7 +101,9 @@ impl Plan {
         for entry in &entries {
             planner.decide(entry, &entries);
         }
-        planner.decide_files();
+        for file in &config.document.files {
+            planner.decide_file(file.at, file);
+        }
         planner.warn_of_rotation();
         planner.finish()
     }
@@ -263,42 +265,36 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The files of the configuration.
-    fn decide_files(&mut self) {
-        for located in &self.config.document.files {
-            let config::File { path, from, mode: given, owner, group } = &located.value;
-            let entry = Entry { name: path.0.as_bytes(), value: from.value.0.as_bytes(), at: Some(from.at) };
-            let template = match self.parse(&entry, true) {
-                Ok(Some(template)) => template,
-                Ok(None) => {
-                    self.complain(
-                        &entry,
-                        "there is no reference in it",
-                        "a secret is meant by its reference, or by ${NAME} or ${NAME#KEY}",
-                    );
-                    continue;
-                }
-                Err(fault) => {
-                    self.malformed(&entry, fault);
-                    continue;
-                }
-            };
-            if given.is_some() && mode(&template).is_some() {
-                self.complain(&entry, "the mode is given twice, by mode: and in the reference", "keep one of the two");
+    /// A file of the configuration.
+    fn decide_file(&mut self, at: Position, file: &config::File) {
+        let config::File { path, from, mode: given, owner, group } = file;
+        let entry = Entry { name: path.0.as_bytes(), value: from.value.0.as_bytes(), at: Some(from.at) };
+        let template = match self.parse(&entry, true) {
+            Ok(Some(template)) => template,
+            Ok(None) => {
+                let hint = "a secret is meant by its reference, or by ${NAME} or ${NAME#KEY}";
+                return self.complain(&entry, "there is no reference in it", hint);
             }
-            let file = File {
-                path: path.0.clone(),
-                mode: given.map(|mode| mode.0).or_else(|| mode(&template)).unwrap_or(DEFAULT_MODE),
-                owner: owner.as_ref().map(|owner| owner.0.clone()),
-                group: group.as_ref().map(|group| group.0.clone()),
-                variable: None,
-            };
-            let entry = Entry { at: Some(located.at), ..entry };
-            if let Err((cause, hint)) = layout::check_group(&file, self.plan.files()) {
-                self.complain(&entry, &cause, hint);
-            } else {
-                self.deliver(&entry, template, false, Target::File(file));
+            Err(fault) => return self.malformed(&entry, fault),
+        };
+        let entry = Entry { at: Some(at), ..entry };
+        let mode = match (given, mode(&template)) {
+            (Some(_), Some(_)) => {
+                return self.complain(&entry, "the mode is given twice, by mode: and in the reference", "keep one of the two");
             }
+            (Some(config::Mode(mode)), None) => *mode,
+            (None, mode) => mode.unwrap_or(DEFAULT_MODE),
+        };
+        let file = File {
+            path: path.0.clone(),
+            mode,
+            owner: owner.as_ref().map(|owner| owner.0.clone()),
+            group: group.as_ref().map(|group| group.0.clone()),
+            variable: None,
+        };
+        match layout::check_group(&file, self.plan.files()) {
+            Ok(()) => self.deliver(&entry, template, false, Target::File(file)),
+            Err((cause, hint)) => self.complain(&entry, &cause, hint),
         }
     }
 
