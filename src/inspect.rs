@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::Command;
 use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
-use crate::report::{self, Failure, count, table};
+use crate::report::{self, Failure, Style, count, table};
 use crate::resolve;
 use crate::store;
 
@@ -40,11 +40,13 @@ pub fn plan(plan: &Plan) -> String {
 pub fn check(plan: &Plan) -> Result<u8, Failure> {
     let answers = resolve::ready(resolve::fetch(plan))?;
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
+    // In the last column, where nothing is aligned after it.
+    let failed = Style::of_stdout().red("FAILED").to_string();
     for delivery in &plan.deliveries {
         let result = match answers.value(delivery) {
             Ok(Some(_)) => "ok",
             Ok(None) => "absent",
-            Err(_) => "FAILED",
+            Err(_) => &failed,
         };
         for reference in delivery.value.references() {
             let answer = answers.about(reference);

@@ -11,7 +11,7 @@ use secret_init::config::Config;
 use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
 use secret_init::plan::Plan;
-use secret_init::report::{self, Failure};
+use secret_init::report::{self, Failure, Level, Style};
 use secret_init::run::{self, Inherited, Program};
 use secret_init::supervise::{self, Start};
 use secret_init::sys::{alloc::Zeroing, environ};
@@ -25,15 +25,18 @@ secret_init::entry!(main_with);
 
 fn main_with(arguments: Vec<OsString>) -> u8 {
     let inherited = Inherited::take();
-    report::keep_panics_quiet();
+    report::prepare();
     match cli::parse(arguments, &environ::entries(cli::PREFIX)) {
         Ok(arguments) => run(&arguments, &inherited).unwrap_or_else(|failure| failure.print(arguments.command.is_aside())),
-        Err(failure) => failure.print(false),
+        Err(misuse) => {
+            report::configure(Level::default(), misuse.log_format);
+            misuse.failure.print(false)
+        }
     }
 }
 
 fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
-    report::set_level(arguments.options.log_level);
+    report::configure(arguments.options.log_level, arguments.options.log_format);
     if !arguments.command.runs_a_program() {
         inherited.end_on_signals();
     }
@@ -43,7 +46,9 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         Command::Write => prepare(arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
         Command::Check => inspect::check(&warned_of(plan(arguments)?)),
-        Command::Help => report::answer(&cli::help()),
+        Command::ManPage => report::answer(&cli::man_page()),
+        Command::Completion(shell) => report::answer(&cli::completion(shell)),
+        Command::Help => report::answer(&cli::help(Style::of_stdout())),
         Command::Version => report::answer(concat!("secret-init ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }

@@ -1,11 +1,17 @@
 //! What the user sees: problems with their exit codes, warnings, tables. Nothing here ever holds a secret.
 
+mod message;
+mod style;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
 
 use crate::sys::entry;
+use message::{Message, Weight};
+pub use style::Style;
 
 /// The exit codes of our own, from sysexits(3). The program's own codes, 126, 127 and 128+n pass beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +43,21 @@ pub enum Code {
 }
 
 impl Code {
-    /// With several kinds of problem, the first of these that is present is the exit code: 69 comes last, so that it means that trying again may help.
-    const PRECEDENCE: [Self; 12] = [
-        Self::Configuration,
-        Self::Usage,
-        Self::Denied,
-        Self::NotFound,
-        Self::Data,
-        Self::Protocol,
-        Self::CannotWrite,
-        Self::System,
-        Self::Internal,
-        Self::Unavailable,
-        Self::NoProgram,
-        Self::CannotRun,
+    /// All of them with what each means. With several kinds of problem, the first of these that is present is the exit code: of our own 69 comes last, so that it
+    /// means that trying again may help.
+    pub const ALL: [(Self, &'static str); 12] = [
+        (Self::Configuration, "the plan or the configuration is wrong"),
+        (Self::Usage, "the command line cannot be understood"),
+        (Self::Denied, "access to a secret was denied"),
+        (Self::NotFound, "a secret, or a key in it, does not exist"),
+        (Self::Data, "a secret has bytes that cannot be used"),
+        (Self::Protocol, "TLS, or what a store answers, is not as it should be"),
+        (Self::CannotWrite, "a secret file cannot be written"),
+        (Self::System, "the system refused something: a process, a change of the user"),
+        (Self::Internal, "a bug of secret-init"),
+        (Self::Unavailable, "a store does not answer: a new try may help"),
+        (Self::NoProgram, "the program was not found"),
+        (Self::CannotRun, "the program was found and cannot be run"),
     ];
 }
 
@@ -113,23 +120,28 @@ impl Failure {
         Self { problems: vec![problem], summary: String::new() }
     }
 
-    /// The exit code: that of the problem that comes first in the precedence.
+    /// The exit code: that of the problem that comes first in [`Code::ALL`].
     #[must_use]
     pub fn code(&self) -> u8 {
-        let has = |code: &&Code| self.problems.iter().any(|problem| problem.code == **code);
-        Code::PRECEDENCE.iter().find(has).map_or(Code::Internal as u8, |&code| code as u8)
+        let has = |code: Code| self.problems.iter().any(|problem| problem.code == code);
+        Code::ALL.iter().find(|(code, _)| has(*code)).map_or(Code::Internal as u8, |&(code, _)| code as u8)
     }
 
     /// Prints everything on stderr and gives the exit code. In Kubernetes it goes to the termination log too, as the reason for the container's end, unless it
     /// happened beside the container's own program.
     #[must_use]
     pub fn print(&self, is_aside: bool) -> u8 {
-        let text = self.to_string();
-        write_stderr(&text);
+        print(&self.messages());
         if !is_aside {
-            write_termination_log(&text);
+            write_termination_log(&self.to_string());
         }
         self.code()
+    }
+
+    fn messages(&self) -> Vec<Message<'_>> {
+        let problems = self.problems.iter().map(|problem| Message::of(problem, Weight::Error(problem.code as u8)));
+        let summary = Message::new(Weight::Error(self.code()), &self.summary);
+        problems.chain((!self.summary.is_empty()).then_some(summary)).collect()
     }
 }
 
@@ -141,16 +153,7 @@ impl From<Problem> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            writeln!(out, "secret-init: {problem}")?;
-            // A hint that several problems share is said once, after the last of them.
-            let next = self.problems.get(index + 1).and_then(|next| next.hint.as_ref());
-            match &problem.hint {
-                Some(hint) if next != Some(hint) => writeln!(out, "secret-init: hint: {hint}")?,
-                _ => {}
-            }
-        }
-        if self.summary.is_empty() { Ok(()) } else { writeln!(out, "secret-init: {}", self.summary) }
+        out.write_str(&message::text(&self.messages(), Style::PLAIN))
     }
 }
 
@@ -182,11 +185,35 @@ pub enum Level {
     Info,
 }
 
-static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
+/// How messages are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
-/// Sets how much is printed from now on.
-pub fn set_level(level: Level) {
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
+static FORMAT: AtomicU8 = AtomicU8::new(Format::Text as u8);
+
+/// The first thing to call, as long as there is an environment: asks it whether it allows colours, and keeps panics quiet. A panic is a bug of ours: say where, never
+/// with what, since its message may quote a value; and end with 70, since an abort of PID 1 looks like a segmentation fault.
+pub fn prepare() {
+    style::ask_environment();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |location| format!(" at {}:{}", location.file(), location.line()));
+        let code = Code::Internal as u8;
+        print(&[Message::new(Weight::Error(code), &format!("internal error{place}; please report it"))]);
+        entry::exit(code);
+    }));
+}
+
+/// Sets how much is printed from now on, and how.
+pub fn configure(level: Level, format: Format) {
     LEVEL.store(level as u8, Ordering::Relaxed);
+    FORMAT.store(format as u8, Ordering::Relaxed);
 }
 
 fn prints(level: Level) -> bool {
@@ -195,28 +222,28 @@ fn prints(level: Level) -> bool {
 
 /// Prints warnings on stderr.
 pub fn warn_of(warnings: &[Problem]) {
-    for warning in warnings.iter().filter(|_| prints(Level::Warn)) {
-        write_stderr(&format!("secret-init: warning: {warning}\n"));
-        if let Some(hint) = &warning.hint {
-            write_stderr(&format!("secret-init: hint: {hint}\n"));
-        }
+    if prints(Level::Warn) {
+        print(&warnings.iter().map(|warning| Message::of(warning, Weight::Warning)).collect::<Vec<_>>());
     }
 }
 
 /// Prints a line of level info on stderr; it is made only when it is wanted.
 pub fn inform(text: impl FnOnce() -> String) {
     if prints(Level::Info) {
-        write_stderr(&format!("secret-init: {}\n", text()));
+        print(&[Message::new(Weight::Info, &text())]);
     }
 }
 
-/// A panic is a bug of ours: say where, never with what, since its message may quote a value; and end with 70, since an abort of PID 1 looks like a segmentation fault.
-pub fn keep_panics_quiet() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, |location| format!(" at {}:{}", location.file(), location.line()));
-        write_stderr(&format!("secret-init: internal error{place}; please report it\n"));
-        entry::exit(Code::Internal as u8);
-    }));
+/// All at once, so that nobody's line comes between.
+fn print(messages: &[Message]) {
+    if messages.is_empty() {
+        return;
+    }
+    write_stderr(&if FORMAT.load(Ordering::Relaxed) == Format::Json as u8 {
+        message::json(messages, SystemTime::now())
+    } else {
+        message::text(messages, Style::of_stderr())
+    });
 }
 
 /// Writes to stdout what a command without a program answers: help, a table.
