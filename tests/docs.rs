@@ -277,8 +277,28 @@ fn every_option_filter_and_store_of_the_docs_is_known_and_the_other_way_round() 
 fn every_exit_code_of_ours_is_in_the_docs_and_in_the_help() {
     let help = World::new().secret_init().flag("--help").finishes().succeeds();
     let text = page("docs/messages.md");
-    for code in [64, 65, 66, 69, 70, 71, 73, 77, 78, 126, 127] {
+    for (code, meaning) in secret_init::report::Code::ALL {
+        let code = code as u8;
         assert!(text.contains(&format!("| {code} |")), "{code} in docs/messages.md");
-        assert!(help.contains(&code.to_string()), "{code} in --help");
+        assert!(help.contains(&format!("\n  {code:<6} {meaning}\n")), "{code} in --help");
+    }
+}
+
+#[test]
+fn the_json_of_the_docs_is_what_comes() {
+    let text = page("docs/messages.md");
+    let shown: Vec<serde_json::Value> = blocks(&text, "json")[0].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let world = World::new();
+    let secret = world.path.join("db").display().to_string();
+    let start = world.secret_init().flag("--log-format=json").variable("DB_PASSWORD_FILE", &secret);
+    let outcome = start.variable("A", "literal:a").variable("B", "literal:b").program(["true"]).finishes();
+    let came = outcome.stderr.replace(&secret, "/run/secrets/db");
+    let mut came: Vec<serde_json::Value> = came.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (came, shown) in came.iter_mut().zip(&shown) {
+        came["time"] = shown["time"].clone();
+    }
+    assert_eq!(came, shown);
+    for field in shown[0].as_object().unwrap().keys() {
+        assert!(text.contains(&format!("\n| `{field}` |")), "{field}");
     }
 }

@@ -1,117 +1,15 @@
 //! Job control: secret-init between a terminal and a program, as PID 1 of a container, below `docker exec`, and below an interactive shell.
 
 #![allow(clippy::unwrap_used, missing_docs)]
-#![allow(unsafe_code, reason = "a session and its terminal are made between fork and exec")]
 
 mod support;
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::Instant;
+use std::process::Command;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use support::{DEADLINE, World, binary, children, eventually, is_ours, send, status_field};
-
-/// A terminal with a session in it.
-struct Terminal {
-    screen: File,
-    seen: String,
-    session: Child,
-}
-
-impl Terminal {
-    /// Starts the command as the leader of a session that has a new terminal.
-    fn running(mut command: Command) -> Self {
-        let pty = nix::pty::openpty(None, None).unwrap();
-        // The terminal is closed when we close it, and nobody else holds it.
-        for descriptor in [&pty.master, &pty.slave] {
-            nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
-        }
-        let stdio = || pty.slave.try_clone().unwrap();
-        command.stdin(stdio()).stdout(stdio()).stderr(stdio());
-        // SAFETY: setsid(2) and ioctl(2) may be called between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::setsid();
-                libc::ioctl(0, libc::TIOCSCTTY, 0);
-                Ok(())
-            });
-        }
-        let session = command.spawn().unwrap();
-        Self { screen: File::from(pty.master), seen: String::new(), session }
-    }
-
-    /// An interactive bash without anybody's settings, which knows secret-init as `$INIT`.
-    fn bash() -> Self {
-        let mut command = Command::new("bash");
-        command.args(["--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "").env("INIT", binary());
-        let mut terminal = Self::running(command);
-        terminal.types("stty -echo; echo shell is $((40 + 2))\n");
-        terminal.shows("shell is 42");
-        terminal
-    }
-
-    fn types(&mut self, keys: &str) {
-        self.screen.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits until this text is on the screen, after all that was waited for before.
-    #[track_caller]
-    fn shows(&mut self, text: &str) {
-        let end = Instant::now() + DEADLINE;
-        while !self.seen.contains(text) {
-            assert!(Instant::now() < end, "{text:?} is not on the screen: {:?}", self.seen);
-            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap();
-            let is_ready = poll(&mut [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)], left).unwrap() > 0;
-            let mut bytes = [0; 4096];
-            let length = if is_ready { self.screen.read(&mut bytes).unwrap_or(0) } else { 0 };
-            assert!(length > 0, "{text:?} is not on the screen: {:?}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..length]));
-        }
-        let after = self.seen.find(text).unwrap() + text.len();
-        self.seen.drain(..after);
-    }
-
-    /// The process group in the foreground.
-    fn foreground(&self) -> i32 {
-        let mut group = 0;
-        // SAFETY: TIOCGPGRP writes one int.
-        assert_eq!(unsafe { libc::ioctl(self.screen.as_raw_fd(), libc::TIOCGPGRP, &raw mut group) }, 0);
-        group
-    }
-
-    /// Changes the size of the window.
-    fn resize(&self, rows: u16) {
-        let size = libc::winsize { ws_row: rows, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: TIOCSWINSZ reads one structure of ours.
-        assert_eq!(unsafe { libc::ioctl(self.screen.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }, 0);
-    }
-
-    fn leader(&self) -> i32 {
-        i32::try_from(self.session.id()).unwrap()
-    }
-
-    #[track_caller]
-    fn ends_with(mut self, code: i32) {
-        let end = Instant::now() + DEADLINE;
-        let pidfd = support::pidfd(self.leader());
-        let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap();
-        assert_eq!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], left), Ok(1), "still running; {:?}", self.seen);
-        assert_eq!(self.session.wait().unwrap().code(), Some(code));
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.session.kill();
-        let _ = self.session.wait();
-    }
-}
+use support::terminal::Terminal;
+use support::{World, binary, children, eventually, is_ours, send, status_field};
 
 /// A program that counts its signals, echoes its lines, and tells its counts on signal 64, which comes after all others.
 const COUNTER: &str = r#"#!/usr/bin/perl

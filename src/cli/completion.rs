@@ -99,7 +99,9 @@ fn bash(rows: &[Row], states: &[State]) -> String {
     }
     for state in states.iter().filter(|state| !state.next.is_empty()) {
         let mut words = List::of(" ");
-        state.next.iter().for_each(|(word, _)| words.add(word));
+        for (word, _) in &state.next {
+            words.add(word);
+        }
         next.add(&format!("                \"{}\") list=({}) ;;", state.name, words.text));
     }
     let places = [
@@ -144,7 +146,9 @@ fn zsh(rows: &[Row], states: &[State]) -> String {
     }
     for state in states.iter().filter(|state| !state.next.is_empty()) {
         let mut words = List::of(" ");
-        state.next.iter().for_each(|(word, help)| words.add(&zsh_quoted(&format!("{word}:{help}"))));
+        for (word, help) in &state.next {
+            words.add(&zsh_quoted(&format!("{word}:{help}")));
+        }
         next.add(&format!("    '{}') next=({}) ;;", state.name, words.text));
     }
     filled(include_str!("completion/secret-init.zsh"), rows, states, " | ", "", &[("@FLAGS@", flags), ("@NEXT@", next)])
@@ -176,7 +180,9 @@ fn fish(rows: &[Row], states: &[State]) -> String {
             next.add(&format!("complete -c secret-init -n '__secret_init_is \"{}\"' -a {word} -d {help}", state.name));
         }
     }
-    COMMANDS.iter().for_each(|verb| verbs.add(verb.name));
+    for verb in COMMANDS {
+        verbs.add(verb.name);
+    }
     let places = [("@FLAGS@", flags), ("@NEXT@", next), ("@COMMANDS@", verbs)];
     filled(include_str!("completion/secret-init.fish"), rows, states, " ", "verb", &places)
 }
@@ -202,7 +208,9 @@ fn escaped(text: &str, special: &str) -> String {
 fn filled(script: &str, rows: &[Row], states: &[State], between: &'static str, before: &str, places: &[(&str, List)]) -> String {
     let (mut valued, mut verbs, mut alone) = (List::of(between), List::of(between), List::of(between));
     for row in rows.iter().filter(|row| !row.is_switch()) {
-        row.names.iter().for_each(|name| valued.add(name));
+        for name in &row.names {
+            valued.add(name);
+        }
     }
     for state in states.iter().filter(|state| !state.name.is_empty()) {
         verbs.add(&state.name);
