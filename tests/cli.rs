@@ -49,7 +49,7 @@ fn generate_takes_one_word_that_it_knows() {
     let lines =
         ["generate takes one word: man, bash, zsh or fish", "hint: see secret-init --help; the program and its options stand after --"];
     for words in [&["generate"][..], &["generate", "powershell"], &["generate", "bash", "zsh"], &["generate", "bash", "--", "sh"]] {
-        words.iter().fold(World::new().secret_init(), |start, word| start.flag(word)).finishes().fails(64, &lines);
+        words.iter().fold(World::new().secret_init(), Start::flag).finishes().fails(64, &lines);
     }
 }
 
