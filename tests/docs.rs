@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use support::{World, binary};
 
 fn root() -> &'static Path {
@@ -46,7 +48,9 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/containers.md", "chmod 0400", "every_command_of_the_docs_does_what_it_is_there_for"),
     ("docs/containers.md", "      # Compose takes", "other_snippets_of_the_docs_stand_in_the_examples"),
     ("docs/containers.md", "spec:", "the_init_container_of_the_docs_leaves_files_for_a_program_that_knows_nothing"),
+    ("docs/command-line.md", "secret-init generate", "what_the_docs_install_is_found_by_each_shell"),
     ("docs/messages.md", "secret-init: DB_PASSWORD_FILE:", "the_messages_of_the_docs_are_those_of_a_start"),
+    ("docs/messages.md", "{\"time\":", "the_json_of_the_docs_is_that_of_a_start"),
     ("docs/pid1.md", "ENTRYPOINT", "other_snippets_of_the_docs_stand_in_the_examples"),
     ("docs/references.md", "SCHEME:LOCATOR", "the_grammar_of_the_docs_is_that_of_the_help"),
     ("docs/references.md", "export DATABASE_URL=", "the_text_with_a_reference_of_the_docs_becomes_a_url"),
@@ -184,6 +188,22 @@ fn the_messages_of_the_docs_are_those_of_a_start() {
 }
 
 #[test]
+fn the_json_of_the_docs_is_that_of_a_start() {
+    let text = page("docs/messages.md");
+    let objects = |lines: &str| lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let shown = objects(&blocks(&text, "json")[0]);
+    let start = World::new().secret_init().flag("--log-format=json").variable("DB_PASSWORD_FILE", "/run/secrets/db");
+    let mut came = objects(&start.variable("A", "literal:a").variable("B", "literal:b").program(["true"]).finishes().stderr);
+    for (came, shown) in came.iter_mut().zip(&shown) {
+        came["time"] = shown["time"].clone();
+    }
+    assert_eq!(came, shown);
+    for field in shown[0].as_object().unwrap().keys() {
+        assert!(text.contains(&format!("\n| `{field}` |")), "{field}");
+    }
+}
+
+#[test]
 fn the_grammar_of_the_docs_is_that_of_the_help() {
     let grammar = blocks(&page("docs/references.md"), "text").remove(0).replace("[&OPTION=VALUE…]", "").replace("SELECTOR", "KEY");
     let help = World::new().secret_init().flag("--help").finishes().succeeds();
@@ -281,24 +301,5 @@ fn every_exit_code_of_ours_is_in_the_docs_and_in_the_help() {
         let code = code as u8;
         assert!(text.contains(&format!("| {code} |")), "{code} in docs/messages.md");
         assert!(help.contains(&format!("\n  {code:<6} {meaning}\n")), "{code} in --help");
-    }
-}
-
-#[test]
-fn the_json_of_the_docs_is_what_comes() {
-    let text = page("docs/messages.md");
-    let shown: Vec<serde_json::Value> = blocks(&text, "json")[0].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let world = World::new();
-    let secret = world.path.join("db").display().to_string();
-    let start = world.secret_init().flag("--log-format=json").variable("DB_PASSWORD_FILE", &secret);
-    let outcome = start.variable("A", "literal:a").variable("B", "literal:b").program(["true"]).finishes();
-    let came = outcome.stderr.replace(&secret, "/run/secrets/db");
-    let mut came: Vec<serde_json::Value> = came.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (came, shown) in came.iter_mut().zip(&shown) {
-        came["time"] = shown["time"].clone();
-    }
-    assert_eq!(came, shown);
-    for field in shown[0].as_object().unwrap().keys() {
-        assert!(text.contains(&format!("\n| `{field}` |")), "{field}");
     }
 }
