@@ -97,10 +97,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for subject in &self.subject {
-            write!(out, "{subject}: ")?;
-        }
-        out.write_str(&self.cause)
+        message::write_sentence(out, &self.subject, &self.cause)
     }
 }
 

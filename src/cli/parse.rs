@@ -42,15 +42,12 @@ fn read(arguments: Vec<OsString>, variables: &[Vec<u8>], options: &mut Options) 
     while !is_separator(&mut parser)
         && let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))?
     {
+        if let Some(answer) = asked(&argument) {
+            return Ok((answer, Vec::new()));
+        }
         let flag = match argument {
             // tini's flag for what we always are.
             Arg::Short('s') => continue,
-            Arg::Long(name) if let Some(question) = QUESTIONS.iter().find(|question| question.long == name) => {
-                return Ok((question.answer, Vec::new()));
-            }
-            Arg::Short(name) if let Some(question) = QUESTIONS.iter().find(|question| question.short == name) => {
-                return Ok((question.answer, Vec::new()));
-            }
             Arg::Long(name) => FLAGS.iter().find(|flag| flag.long == name).ok_or_else(|| unknown(&format!("--{name}")))?,
             Arg::Short(name) => FLAGS.iter().find(|flag| flag.short == Some(name)).ok_or_else(|| unknown(&format!("-{name}")))?,
             Arg::Value(value) => {
@@ -79,6 +76,16 @@ fn read(arguments: Vec<OsString>, variables: &[Vec<u8>], options: &mut Options) 
     program.extend(parser.raw_args().map_err(|error| usage(&error.to_string()))?);
     apply_variables(options, &given, variables)?;
     Ok((command(verb, word, options, &program)?, program))
+}
+
+/// What answers it, when it is a question.
+fn asked(argument: &Arg) -> Option<Command> {
+    let found = QUESTIONS.iter().find(|question| match argument {
+        Arg::Long(name) => question.long == *name,
+        Arg::Short(name) => question.short == *name,
+        Arg::Value(_) => false,
+    });
+    found.map(|question| question.answer)
 }
 
 /// `--` ends the options and is nothing else's. lexopt would pass over it silently, and then `-- check` would be our own command.

@@ -1,6 +1,6 @@
 //! One message, and the two ways to print it: text for people, JSON for what collects logs.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -47,16 +47,22 @@ pub(super) fn text(messages: &[Message], style: Style) -> String {
             Weight::Warning => write!(text, "{} ", style.yellow("secret-init: warning:")),
             Weight::Info => write!(text, "secret-init: "),
         };
-        for subject in message.subject {
-            let _ = write!(text, "{subject}: ");
-        }
-        let _ = writeln!(text, "{}", message.text);
+        let _ = write_sentence(&mut text, message.subject, message.text);
+        text.push('\n');
         let next = messages.get(index + 1).and_then(|next| next.hint);
         if let Some(hint) = message.hint.filter(|&hint| next != Some(hint)) {
             let _ = writeln!(text, "{} {hint}", style.cyan("secret-init: hint:"));
         }
     }
     text
+}
+
+/// What it is about, and what happened.
+pub(super) fn write_sentence(out: &mut impl fmt::Write, subject: &[String], text: &str) -> fmt::Result {
+    for subject in subject {
+        write!(out, "{subject}: ")?;
+    }
+    out.write_str(text)
 }
 
 /// Messages as JSON objects, one a line, each with its own hint.
