@@ -47,6 +47,8 @@ pub enum Command {
     ManPage,
     /// Print what makes a shell complete our command line.
     Completion(Shell),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
     /// Print the help.
     Help,
     /// Print the version.
@@ -357,7 +359,7 @@ const COMMANDS: &[Verb] = &[
     Verb {
         name: "generate",
         takes: Takes::Word("WHAT", GENERATED),
-        help: "print the man page (man), or the completions of a shell (bash, zsh, fish)",
+        help: "print a man page (man), completions (bash, zsh, fish), or the configuration file's schema (schema)",
     },
 ];
 
@@ -367,6 +369,7 @@ const GENERATED: &Words<Command> = &[
     ("bash", Command::Completion(Shell::Bash)),
     ("zsh", Command::Completion(Shell::Zsh)),
     ("fish", Command::Completion(Shell::Fish)),
+    ("schema", Command::Schema),
 ];
 
 /// Whether a word is the name of a command.

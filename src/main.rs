@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::time::Instant;
 
 use secret_init::cli::{self, Arguments, Command};
-use secret_init::config::Config;
+use secret_init::config::{self, Config};
 use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
 use secret_init::plan::Plan;
@@ -48,6 +48,7 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         Command::Check => inspect::check(&warned_of(plan(arguments)?)),
         Command::ManPage => report::answer(&cli::man_page()),
         Command::Completion(shell) => report::answer(&cli::completion(shell)),
+        Command::Schema => report::answer(&config::schema()),
         Command::Help => report::answer(&cli::help(Style::of_stdout())),
         Command::Version => report::answer(concat!("secret-init ", env!("CARGO_PKG_VERSION"), "\n")),
     }

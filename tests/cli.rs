@@ -46,8 +46,10 @@ fn said(command: &mut Command) -> String {
 
 #[test]
 fn generate_takes_one_word_that_it_knows() {
-    let lines =
-        ["generate takes one word: man, bash, zsh or fish", "hint: see secret-init --help; the program and its options stand after --"];
+    let lines = [
+        "generate takes one word: man, bash, zsh, fish or schema",
+        "hint: see secret-init --help; the program and its options stand after --",
+    ];
     for words in [&["generate"][..], &["generate", "powershell"], &["generate", "bash", "zsh"], &["generate", "bash", "--", "sh"]] {
         words.iter().fold(World::new().secret_init(), Start::flag).finishes().fails(64, &lines);
     }
@@ -240,7 +242,7 @@ fn fish_completes_commands_flags_values_and_the_program() {
     let cases: &[(&str, &[&str])] = &[
         ("", &["check", "generate", "plan", "write"]),
         ("gen", &["generate"]),
-        ("generate ", &["bash", "fish", "man", "zsh"]),
+        ("generate ", &["bash", "fish", "man", "schema", "zsh"]),
         ("generate bash ", &[]),
         ("--strict plan --env", &["--env-file"]),
         ("--log-level ", &["error", "info", "warn"]),

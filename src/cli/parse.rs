@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(read(&["generate", "--strict", "bash"], &[]).unwrap().command, Command::Completion(Shell::Bash));
         for arguments in [&["generate"][..], &["generate", "csh"], &["generate", "bash", "zsh"], &["generate", "--", "bash"]] {
             let problem = read(arguments, &[]).unwrap_err().failure.problems.remove(0);
-            assert_eq!(problem.cause, "generate takes one word: man, bash, zsh or fish", "{arguments:?}");
+            assert_eq!(problem.cause, "generate takes one word: man, bash, zsh, fish or schema", "{arguments:?}");
         }
     }
 
