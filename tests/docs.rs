@@ -52,6 +52,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/messages.md", "secret-init: DB_PASSWORD_FILE:", "the_messages_of_the_docs_are_those_of_a_start"),
     ("docs/messages.md", "{\"time\":", "the_json_of_the_docs_is_that_of_a_start"),
     ("docs/pid1.md", "ENTRYPOINT", "other_snippets_of_the_docs_stand_in_the_examples"),
+    ("docs/recipes.md", "", "every_block_of_the_page_belongs_to_a_recipe_that_is_run_here"),
     ("docs/references.md", "SCHEME:LOCATOR", "the_grammar_of_the_docs_is_that_of_the_help"),
     ("docs/references.md", "export DATABASE_URL=", "the_text_with_a_reference_of_the_docs_becomes_a_url"),
     ("docs/references.md", "# a comment", "the_environment_file_of_the_docs_means_what_it_says"),
