@@ -122,7 +122,7 @@ struct Secrets {
 }
 
 impl Secrets {
-    const WAYS: [&str; 9] = [
+    const WAYS: [&str; 12] = [
         "a file",
         "a key",
         "a text",
@@ -132,6 +132,9 @@ impl Secrets {
         "a credential",
         "a plain variable",
         "delivered as file",
+        "a text of the configuration",
+        "a secret with a name",
+        "delivered in a group",
     ];
 
     fn new() -> Self {
@@ -148,10 +151,18 @@ impl Secrets {
         let json = self.world.file("json", format!(r#"{{"key": "{}"}}"#, self.value("a key"))).display().to_string();
         file("credentials/c", "a credential");
         let environment = self.world.file("env", format!("T_ENV='{}'\n", self.value("an environment file")));
+        let config = format!(
+            "secrets: {{ named: 'file:{}' }}\nenv: {{ T_TEXT_OF_CONFIG: '{}', T_NAMED: '${{named}}' }}\nfiles: [{{ path: g/x, group: g, from: 'file:{}' }}]\n",
+            file("n", "a secret with a name"),
+            self.value("a text of the configuration"),
+            file("g", "delivered in a group"),
+        );
         self.world
             .secret_init()
             .flag("--env-file")
             .flag(environment)
+            .flag("--config")
+            .flag(self.world.file("config", config))
             .directory(self.world.directory())
             .variable("CREDENTIALS_DIRECTORY", self.world.path.join("credentials"))
             .variable("T_FILE_FILE", file("a", "a file"))
@@ -162,7 +173,7 @@ impl Secrets {
             .variable("T_CRED", "cred:c")
             .variable("T_PLAIN", self.value("a plain variable"))
             .variable("T_DELIVERED_FILE", format!("file:{}", file("d", "delivered as file")))
-            .shell("secret=$(cat $T_DELIVERED_FILE); echo runs; read line; exit 7")
+            .shell("secret=$(cat $T_DELIVERED_FILE) other=$(cat $SECRET_INIT_DIR/g/x); echo runs; read line; exit 7")
             .listens()
     }
 
@@ -377,7 +388,64 @@ fn failures(world: &World, canary: &str) -> Vec<Case> {
     let bad_file = |value: &str| start().variable("T_BAD_FILE", value).program(["true"]);
     let strict = |start: Start| start.flag("--strict").program(["true"]);
     let stack = ["sh", "-c", "ulimit -s 256; exec \"$@\"", "sh"];
+    let configured = |name: &str, text: String| start().flag("--config").flag(file(name, text.as_bytes())).program(["true"]);
+    let good = format!(
+        "secrets: {{ a: 'literal:{canary}' }}\nenv: {{ T_C: '{canary}${{a}}', T_D: '${{a | base64}}' }}\nfiles: [{{ path: x, from: '{canary}${{a}}' }}]\n"
+    );
     vec![
+        Case("all is well, by a configuration", 0, configured("good", good)),
+        Case("a configuration that is no YAML", 78, configured("syntax", format!("env: {{ A: {canary}, '{canary}\n"))),
+        Case("a character that YAML does not know", 78, configured("character", format!("{canary}: @{canary}\n"))),
+        Case("a configuration that is a text", 78, configured("top", canary.to_owned())),
+        Case(
+            "unknown keys",
+            78,
+            configured("keys", format!("{canary}: {canary}\nfiles: [{{ {canary}: {canary} }}]\nrotation: {{ {canary}: 1 }}\n")),
+        ),
+        Case(
+            "values of other kinds",
+            78,
+            configured(
+                "kinds",
+                format!("stores: {canary}\nsecrets: {canary}\nenv: [{canary}]\nfiles: {{ {canary}: {canary} }}\nrotation: [{canary}]\n"),
+            ),
+        ),
+        Case(
+            "values that cannot be read",
+            78,
+            configured(
+                "values",
+                format!(
+                    "stores: {{ vault: {{ address: '{canary}', auth: {{ method: '{canary}' }} }} }}\nsecrets: {{ a: '{canary}', b: 'file:{canary}', '{canary}': x }}\n\
+                     files: [{{ path: '{canary}', from: 'file:/x', mode: '{canary}', owner: '{canary}:a:b', group: '{canary}' }}]\nrotation: {{ refresh: '{canary}', on_change: '{canary}', splay: '{canary}', validate: '{canary}' }}\n"
+                ),
+            ),
+        ),
+        Case(
+            "references that are wrong, in a configuration",
+            78,
+            configured(
+                "references",
+                format!(
+                    "env: {{ T_C: '${{file:/x?nope={canary}}}', T_D: '{canary}${{file:/x', T_E: 'pass:{canary}', T_F: '${{literal:x | {canary}}}' }}\n"
+                ),
+            ),
+        ),
+        Case("a file without a reference", 78, configured("plain", format!("files: [{{ path: x, from: '{canary}' }}]\n"))),
+        Case("keys that stand twice", 78, configured("twice", format!("env: {{ T_C: '{canary}', T_C: '{canary}' }}\n"))),
+        Case(
+            "an alias and a tag",
+            78,
+            configured("alias", format!("env: {{ T_C: &{canary} '{canary}', T_D: *{canary}, T_E: !{canary} '{canary}' }}\n")),
+        ),
+        Case("a configuration that is not UTF-8", 78, start().flag("--config").flag(&latin).program(["true"])),
+        Case("a configuration that is too large", 78, start().flag("--config").flag(&large).program(["true"])),
+        Case("a configuration that loses to the container", 0, configured("loses", format!("env: {{ T_PLAIN: 'x{canary}' }}\n"))),
+        Case(
+            "an owner that is not there",
+            78,
+            configured("owner", "files: [{ path: x, from: 'literal:x', owner: nobody-here }]\n".to_owned()),
+        ),
         Case("all is well", 0, start().program(["true"])),
         Case(
             "all is well, by write",
@@ -476,6 +544,21 @@ fn no_message_holds_a_secret_in_any_form() {
     let program = world.secret_init().variable("T_A", format!("literal:{}", canary.0)).shell("printf %s $T_A | base64").finishes();
     fs::write(outputs.join("talks"), program.succeeds()).unwrap();
     assert!(canary.found_in(&world, &outputs).contains("talks: ['b64"));
+}
+
+#[test]
+fn the_same_holds_for_messages_in_json() {
+    let world = World::new();
+    let canary = Canary::new();
+    let outputs = world.path.join("outputs");
+    fs::create_dir(&outputs).unwrap();
+    for Case(name, code, start) in failures(&world, &canary.0) {
+        let outcome = start.variable("SECRET_INIT_LOG_FORMAT", "json").finishes();
+        assert_eq!(outcome.code(), code, "{name}: {}", outcome.stderr);
+        assert!(outcome.stderr.lines().all(|line| line.starts_with("{\"time\":\"") && line.ends_with('}')), "{name}: {}", outcome.stderr);
+        fs::write(outputs.join(name), outcome.stdout + &outcome.stderr).unwrap();
+    }
+    assert_eq!(canary.found_in(&world, &outputs), "");
 }
 
 #[test]
