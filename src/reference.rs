@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, percent_encode_byte, utf8_percent_encode};
 
 use crate::report::printable;
 
@@ -177,10 +177,12 @@ pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
 fn row(text: &[u8]) -> Option<(&'static Row, usize)> {
     let (row, prefix) =
         ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn(text))?;
-    let locator = &text[prefix..];
-    let is_literal = row.scheme == Scheme::Literal;
-    let cannot_start = locator.starts_with(b"//") || matches!(locator.first(), Some(b'-' | b'=' | b'?' | b'+'));
-    (is_literal || !cannot_start).then_some((row, prefix))
+    (row.scheme == Scheme::Literal || can_start(&text[prefix..])).then_some((row, prefix))
+}
+
+/// Whether a locator, as it is written, can stand after a scheme.
+fn can_start(locator: &[u8]) -> bool {
+    !locator.starts_with(b"//") && !matches!(locator.first(), Some(b'-' | b'=' | b'?' | b'+'))
 }
 
 /// The first row of a scheme. Its rows differ in their prefix alone.
@@ -363,7 +365,13 @@ impl Reference {
 
     fn write(&self, default: impl Fn(&str) -> String) -> String {
         let mut text = self.prefix.clone();
-        text.push_str(&percent_encode(&self.locator, SPECIAL).to_string());
+        let locator = percent_encode(&self.locator, SPECIAL).to_string();
+        if can_start(locator.as_bytes()) {
+            text.push_str(&locator);
+        } else {
+            text.push_str(percent_encode_byte(self.locator[0]));
+            text.push_str(&locator[1..]);
+        }
         let mut separator = '?';
         let mut option = |name: &str, value: &str| {
             text.push(separator);
