@@ -155,8 +155,7 @@ pub fn row(scheme: Scheme) -> Option<&'static Row> {
 pub fn select(content: &Content, selector: Option<&Selector>) -> Result<Secret, Failure> {
     match (content, selector) {
         (Content::Bytes(secret), None) => Ok(Secret::copy_of(secret.expose())),
-        (Content::Bytes(secret), Some(Selector::Key(key))) => json::select(secret, std::slice::from_ref(key)),
-        (Content::Bytes(secret), Some(Selector::Pointer(steps))) => json::select(secret, steps),
+        (Content::Bytes(secret), Some(selector)) => json::select(secret, selector),
         (Content::Map(map), Some(Selector::Key(key))) => match map.get(key) {
             Some(secret) => Ok(Secret::copy_of(secret.expose())),
             None => Err(Failure::new(FailureKind::NotFound, "no such key")),

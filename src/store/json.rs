@@ -7,18 +7,23 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Failure, FailureKind};
+use crate::reference::Selector;
 use crate::secret::Secret;
 
-/// Follows the steps into the JSON text. A string gives its content, anything else its text as it stands there.
+/// Follows the selector into the JSON text. A string gives its content, anything else its text as it stands there.
 ///
 /// # Errors
 ///
 /// Not JSON, a key twice, a key that is not there, `null`. Of the text only a line and a column are told: the JSON library's own words would quote it.
-pub(super) fn select(json: &Secret, steps: &[String]) -> Result<Secret, Failure> {
+pub(super) fn select(json: &Secret, selector: &Selector) -> Result<Secret, Failure> {
+    let (steps, takes_index) = match selector {
+        Selector::Key(key) => (std::slice::from_ref(key), false),
+        Selector::Pointer(steps) => (steps.as_slice(), true),
+    };
     let text = std::str::from_utf8(json.expose()).map_err(|_| not_json("it is not UTF-8"))?;
     let mut value: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&position(&error)))?;
     for (depth, step) in steps.iter().enumerate() {
-        value = child(value, step).map_err(|fault| fault.at(depth, steps))?;
+        value = child(value, step, takes_index).map_err(|fault| fault.at(depth, steps))?;
     }
     match value.get() {
         "null" => Err(Failure::new(FailureKind::NotFound, "the key is there and its value is null")),
@@ -59,11 +64,12 @@ impl Fault {
     }
 }
 
-fn child<'a>(value: &'a RawValue, step: &str) -> Result<&'a RawValue, Fault> {
+/// A member of an object, or of an array where a step can be an index: a pointer's can, a key cannot.
+fn child<'a>(value: &'a RawValue, step: &str, takes_index: bool) -> Result<&'a RawValue, Fault> {
     let mut deserializer = serde_json::Deserializer::from_str(value.get());
     let found = match value.get().as_bytes().first() {
         Some(b'{') => deserializer.deserialize_map(Member(step)),
-        Some(b'[') => deserializer.deserialize_seq(Element(index(step))),
+        Some(b'[') if takes_index => deserializer.deserialize_seq(Element(index(step))),
         _ => return Err(Fault::NoContainer),
     };
     // The text was read once as a whole, so the one error left is a key that is JSON and no text, such as half a surrogate pair.
@@ -138,8 +144,11 @@ mod tests {
     use super::*;
 
     fn pick(json: &str, steps: &[&str]) -> Result<String, String> {
-        let steps: Vec<String> = steps.iter().map(|&step| step.to_owned()).collect();
-        select(&Secret::copy_of(json.as_bytes()), &steps)
+        pick_by(&Selector::Pointer(steps.iter().map(|&step| step.to_owned()).collect()), json)
+    }
+
+    fn pick_by(selector: &Selector, json: &str) -> Result<String, String> {
+        select(&Secret::copy_of(json.as_bytes()), selector)
             .map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap())
             .map_err(|failure| failure.cause)
     }
@@ -169,6 +178,14 @@ mod tests {
         assert_eq!(pick("hunter2", &["a"]).unwrap_err(), "a key is asked for and the secret is not JSON: line 1, column 1");
         assert_eq!(pick(r#"{"\ud800": 1, "a": 2}"#, &["a"]).unwrap_err(), "a key of the JSON object is no text");
         assert_eq!(pick("\"a\"", &["a"]).unwrap_err(), "a key is asked for and the secret is no JSON object");
+    }
+
+    #[test]
+    fn a_key_is_no_index_of_an_array() {
+        let key = Selector::Key("0".into());
+        assert_eq!(pick("[7]", &["0"]).unwrap(), "7");
+        assert_eq!(pick_by(&key, "[7]").unwrap_err(), "a key is asked for and the secret is no JSON object");
+        assert_eq!(pick_by(&key, r#"{"0": 7}"#).unwrap(), "7");
     }
 
     #[test]
