@@ -132,11 +132,7 @@ impl Template {
     pub fn parse(value: &[u8], context: &Context<'_>) -> Result<Option<Self>, Fault> {
         if value.starts_with(b">>vault:") || value.starts_with(b">>bao:") {
             let hint = "write the reference without >>";
-            return Err(Fault {
-                scheme: None,
-                reference: String::new(),
-                malformed: Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) },
-            });
+            return Err(unnamed(Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) }));
         }
         let is_bare = match context {
             Context::Variable(in_secret_folder) => reference::is_bare(value, in_secret_folder),
@@ -205,7 +201,9 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
         {
             is_ours = true;
             let Some(end) = after.iter().position(|&byte| byte == b'}') else {
-                return Err(fault(after, Malformed { cause: "no } closes ${".into(), hint: Some("a literal ${ is written as $${") }));
+                let malformed = Malformed { cause: "no } closes ${".into(), hint: Some("a literal ${ is written as $${") };
+                // What only may be a name is not told: it could be text, and that a secret.
+                return Err(if reference::begins(after) { fault(after, malformed) } else { unnamed(malformed) });
             };
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -244,16 +242,15 @@ fn find(text: &[u8], context: &Context<'_>) -> Result<Option<Reference>, Fault> 
     let (Context::Configuration(names), Some((name, tail)), false) = (context, name(text), reference::begins(text)) else {
         return Reference::parse(text).map(Some).map_err(|malformed| fault(text, malformed));
     };
-    let failed = |malformed| Fault { scheme: None, reference: String::new(), malformed };
     match names.find(name) {
         Named::Secret(secret) => {
             let not_utf8 = || Malformed { cause: "not UTF-8".into(), hint: Some("write other bytes as %XX") };
-            std::str::from_utf8(tail).map_err(|_| not_utf8()).and_then(|tail| secret.part(tail)).map(Some).map_err(failed)
+            std::str::from_utf8(tail).map_err(|_| not_utf8()).and_then(|tail| secret.part(tail)).map(Some).map_err(unnamed)
         }
         Named::Malformed => Ok(None),
         Named::Unknown => {
             let hint = Some("secrets: gives names; a literal ${ is written as $${");
-            Err(failed(Malformed { cause: "no secret has the name in ${…}".into(), hint }))
+            Err(unnamed(Malformed { cause: "no secret has the name in ${…}".into(), hint }))
         }
     }
 }
@@ -264,6 +261,11 @@ fn filters(text: &[u8], names: &[&[u8]]) -> Result<Vec<Filter>, Fault> {
         || Malformed { cause: "unknown filter after |".into(), hint: Some("filters are urlencode, base64, base64decode, json, trim") };
     let known = |name: &[u8]| FILTERS.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, filter)| filter);
     names.iter().map(|name| name.trim_ascii()).map(|name| known(name).ok_or_else(|| fault(text, unknown()))).collect()
+}
+
+/// A fault that tells nothing of the text.
+fn unnamed(malformed: Malformed) -> Fault {
+    Fault { scheme: None, reference: String::new(), malformed }
 }
 
 /// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default. Of a literal nothing is.

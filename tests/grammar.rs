@@ -4,7 +4,7 @@
 
 use secret_init::reference::{Reference, Scheme, Selector};
 use secret_init::report::printable;
-use secret_init::template::{Context, Filter, Piece, Template};
+use secret_init::template::{Context, Filter, Named, Names, Piece, Template};
 
 const CORPUS: &str = include_str!("references.txt");
 
@@ -75,6 +75,20 @@ fn an_error_shows_nothing_after_the_locator() {
     {
         let fault = Template::parse(text.as_bytes(), &Context::Explicit).unwrap_err();
         assert!(!fault.reference.contains("hunter2"), "{fault:?}");
+    }
+}
+
+#[test]
+fn an_error_shows_no_word_that_is_no_known_name() {
+    struct Nothing;
+    impl Names for Nothing {
+        fn find(&self, _: &str) -> Named<'_> {
+            Named::Unknown
+        }
+    }
+    for text in ["x${hunter2", "x${hunter2}", "x${hunter2#k}", "x${hunter2 | trim}"] {
+        let fault = Template::parse(text.as_bytes(), &Context::Configuration(&Nothing)).unwrap_err();
+        assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
     }
 }
 
