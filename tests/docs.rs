@@ -18,7 +18,7 @@ fn root() -> &'static Path {
 
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    docs.chain([root().join("README.md"), root().join("CHANGELOG.md")])
+    docs.chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|page| root().join(page)))
         .filter(|path| path.extension().is_some_and(|end| end == "md"))
         .collect()
 }
