@@ -210,9 +210,13 @@ impl<K: Scalar + AsRef<str>, V: Read> Read for Entries<K, V> {
         let mut all = Vec::with_capacity(entries.len());
         for (key, node) in entries {
             let Some(key) = Located::<K>::read(key, faults) else { continue };
-            if seen.is_new(key.as_ref(), key.at, faults)
-                && let Some(value) = faults.within(key.as_ref(), |faults| V::read(node, faults))
-            {
+            if !seen.is_new(key.as_ref(), key.at, faults) {
+                continue;
+            }
+            // In `{A: x,y}` the second part of a text looks like a name without a value: it is not told.
+            let is_part_of_text = matches!(node.value, Value::Null);
+            let read = |faults: &mut Faults| V::read(node, faults);
+            if let Some(value) = if is_part_of_text { read(faults) } else { faults.within(key.as_ref(), read) } {
                 all.push((key, value));
             }
         }
@@ -348,4 +352,17 @@ pub fn mapping_schema<const COUNT: usize>(about: &str, fields: [(&str, &str, Jso
         schema["required"] = json!(required);
     }
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+
+    #[test]
+    fn what_may_be_a_part_of_a_text_is_not_told() {
+        for file in ["env: {PASSWORD: a,hunter2}", "secrets: {password: file:/a,hunter2}", "hunter2: {}", "rotation: {hunter2}"] {
+            let problems = format!("{:?}", Config::parse(file.as_bytes(), "file".to_owned()).problems);
+            assert!(problems.contains("expected") && !problems.contains("hunter2"), "{file}: {problems}");
+        }
+    }
 }
