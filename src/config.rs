@@ -116,10 +116,9 @@ fn position_of(before: &[u8]) -> Position {
 /// The JSON Schema of the file, for editors.
 #[must_use]
 pub fn schema() -> String {
-    let mut schema = Document::schema();
+    let mut schema = read::or_null(Document::schema());
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("secret-init");
-    schema["type"] = json!(["object", "null"]);
     format!("{schema:#}\n")
 }
 
@@ -225,7 +224,7 @@ impl Read for Whole {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[a-z0-9-]+:" })
+        json!({ "type": "string", "pattern": reference::pattern() })
     }
 }
 
@@ -245,9 +244,15 @@ mapping! {
     }
 }
 
-/// A text, as it is written.
-#[derive(Clone, Debug)]
+/// A text, as it is written. It may hold a secret that someone wrote into it.
+#[derive(Clone)]
 pub struct Text(pub String);
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Text({} bytes)", self.0.len())
+    }
+}
 
 impl Scalar for Text {
     const EXPECTED: &'static str = "a text; an empty one is written \"\"";
@@ -269,7 +274,7 @@ pub type StoreName = SecretName;
 pub struct SecretName(pub String);
 
 impl Scalar for SecretName {
-    const EXPECTED: &'static str = "a name of letters, digits, _ and -";
+    const EXPECTED: &'static str = "a name of letters, digits, _ and -, which begins with a letter or _";
 
     fn parse(text: &str) -> Option<Self> {
         template::is_name(text).then(|| Self(text.to_owned()))
@@ -354,7 +359,10 @@ impl Scalar for Mode {
     }
 
     fn schema() -> Json {
-        json!({ "type": ["string", "integer"], "pattern": "^0?[46][04][04]$" })
+        // As text, and as the numbers that editors make of it: YAML 1.1 reads 0440 as octal, YAML 1.2 as decimal.
+        let modes = (0..=0o644).filter(|mode| mode & 0o400 != 0 && mode & !0o644 == 0);
+        let numbers: Vec<u32> = modes.flat_map(|mode| [mode, format!("{mode:o}").parse().unwrap_or(mode)]).collect();
+        json!({ "anyOf": [{ "type": "string", "pattern": "^0?[46][04][04]$" }, { "enum": numbers }] })
     }
 }
 

@@ -196,6 +196,13 @@ pub fn is_scheme(word: &str) -> bool {
     word == "arn" || ROWS.iter().any(|row| row.prefix.split(':').next() == Some(word))
 }
 
+/// How a reference begins, as a regular expression (ECMA 262) for editors.
+#[must_use]
+pub fn pattern() -> String {
+    let alternatives = |rows: &[Row]| rows.iter().map(|row| row.prefix).collect::<Vec<_>>().join("|");
+    format!("^({}|arn:aws[a-z-]*:({}))", alternatives(ROWS), alternatives(ARN_SERVICES))
+}
+
 fn arn(text: &[u8]) -> Option<(&'static Row, usize)> {
     let rest = text.strip_prefix(b"arn:aws")?;
     let partition = rest.iter().position(|&byte| byte == b':')?;

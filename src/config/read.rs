@@ -80,7 +80,7 @@ pub trait Read: Sized {
 
 /// What is written as one text.
 pub trait Scalar: Sized {
-    /// What was expected when it cannot be read, without an article: "octal mode like \"0440\"".
+    /// What was expected when it cannot be read: "an octal mode like 0440".
     const EXPECTED: &'static str;
 
     /// Reads the text.
@@ -149,7 +149,20 @@ impl<T: Read> Read for Option<T> {
     }
 
     fn schema() -> Json {
-        T::schema()
+        or_null(T::schema())
+    }
+}
+
+/// A key without a value is as good as none.
+pub fn or_null(mut schema: Json) -> Json {
+    match schema.get_mut("type") {
+        Some(kinds) => {
+            let mut all = kinds.as_array().cloned().unwrap_or_else(|| vec![kinds.clone()]);
+            all.push(json!("null"));
+            *kinds = json!(all);
+            schema
+        }
+        None => json!({ "anyOf": [schema, { "type": "null" }] }),
     }
 }
 
@@ -169,7 +182,7 @@ impl<T: Read> Read for Vec<T> {
     }
 
     fn schema() -> Json {
-        json!({ "type": ["array", "null"], "items": T::schema() })
+        or_null(json!({ "type": "array", "items": T::schema() }))
     }
 }
 
@@ -228,7 +241,7 @@ impl<K: Scalar + AsRef<str>, V: Read> Read for Entries<K, V> {
     }
 
     fn schema() -> Json {
-        json!({ "type": ["object", "null"], "propertyNames": <K as Scalar>::schema(), "additionalProperties": V::schema() })
+        or_null(json!({ "type": "object", "propertyNames": <K as Scalar>::schema(), "additionalProperties": V::schema() }))
     }
 }
 

@@ -68,13 +68,16 @@ impl Read for OnChange {
     }
 
     fn schema() -> Json {
-        let one = |key: &str, schema: Json| json!({ "type": "object", "properties": { key: schema }, "required": [key], "additionalProperties": false });
+        let one = |key: &str, help: &str, mut schema: Json| {
+            schema["description"] = json!(help);
+            json!({ "type": "object", "properties": { key: schema }, "required": [key], "additionalProperties": false })
+        };
         json!({ "oneOf": [
             { "enum": ["signal", "restart", "exit", "none"] },
-            one("signal", <SignalName as Scalar>::schema()),
-            one("exec", <Command as Read>::schema()),
-            one("http", <Url as Scalar>::schema()),
-            one("exit", <ExitCode as Scalar>::schema()),
+            one("signal", "Send this signal to the program.", <SignalName as Scalar>::schema()),
+            one("exec", "Run this program beside it.", <Command as Read>::schema()),
+            one("http", "Ask this URL, by POST.", <Url as Scalar>::schema()),
+            one("exit", "End with this code.", <ExitCode as Scalar>::schema()),
         ] })
     }
 }
@@ -115,19 +118,15 @@ impl Scalar for Period {
     }
 
     fn schema() -> Json {
-        Delay::schema_of_text()
+        let mut schema = <Delay as Scalar>::schema();
+        schema["minimum"] = json!(SHORTEST.as_secs());
+        schema
     }
 }
 
 /// A time to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delay(pub Duration);
-
-impl Delay {
-    fn schema_of_text() -> Json {
-        json!({ "type": ["string", "integer"], "pattern": "^[0-9]+[smhd]?$" })
-    }
-}
 
 impl Scalar for Delay {
     const EXPECTED: &'static str = "a duration like 30s, 5m or 1h";
@@ -137,7 +136,7 @@ impl Scalar for Delay {
     }
 
     fn schema() -> Json {
-        Self::schema_of_text()
+        json!({ "type": ["string", "integer"], "pattern": "^[0-9]+[smhd]?$", "minimum": 0 })
     }
 }
 
@@ -179,7 +178,8 @@ impl Scalar for SignalName {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(SIG)?[A-Z][A-Z0-9]+$" })
+        let names = Signal::iterator().map(Signal::as_str).filter_map(|name| Self::parse(name).and(name.strip_prefix("SIG")));
+        json!({ "enum": names.flat_map(|name| [name.to_owned(), format!("SIG{name}")]).collect::<Vec<_>>() })
     }
 }
 

@@ -60,7 +60,7 @@ pub fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
     let mut builder = Builder { faults, open: Vec::new(), done: None, count: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let is_over = match event {
-            Ok((event, span)) => builder.take(event, span.start.into()),
+            Ok((event, span)) => builder.take(event, span.start.into(), span.tag_start().map(Position::from)),
             Err(error) => {
                 builder.faults.add(*error.marker(), syntax(error.kind()));
                 true
@@ -96,23 +96,23 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Takes an event; true when it is of no use to go on.
-    fn take(&mut self, event: Event<'_>, at: Position) -> bool {
+    /// Takes an event, and where its tag begins, if it has one; true when it is of no use to go on.
+    fn take(&mut self, event: Event<'_>, at: Position, tag: Option<Position>) -> bool {
         match event {
-            Event::Scalar(text, style, _, tag) => {
+            Event::Scalar(text, style, ..) => {
                 let is_null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if is_null { Value::Null } else { Value::Text(text.into_owned()) };
-                let value = self.without(tag.is_some(), at, "a tag", value);
+                let value = self.without(tag, "a tag", value);
                 self.add(Node { at, value })
             }
-            Event::SequenceStart(_, _, tag) => self.begin(tag.is_some(), at, Value::Sequence(Vec::new())),
-            Event::MappingStart(_, _, tag) => self.begin(tag.is_some(), at, Value::Mapping(Vec::new())),
+            Event::SequenceStart(..) => self.begin(tag, at, Value::Sequence(Vec::new())),
+            Event::MappingStart(..) => self.begin(tag, at, Value::Mapping(Vec::new())),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(open) => self.add(open.node),
                 None => false,
             },
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let value = self.without(true, at, "an alias", Value::Null);
+                let value = self.without(Some(at), "an alias", Value::Null);
                 self.add(Node { at, value })
             }
             Event::DocumentStart(..) if self.done.is_some() => {
@@ -123,17 +123,16 @@ impl Builder<'_> {
         }
     }
 
-    fn begin(&mut self, has_tag: bool, at: Position, value: Value) -> bool {
+    fn begin(&mut self, tag: Option<Position>, at: Position, value: Value) -> bool {
         // What is in it is still looked at.
-        let value = if has_tag { self.without(true, at, "a tag", value) } else { value };
+        let value = self.without(tag, "a tag", value);
         self.open.push(Open { node: Node { at, value }, key: None });
         false
     }
 
-    fn without(&mut self, is_there: bool, at: Position, what: &str, value: Value) -> Value {
-        if !is_there {
-            return value;
-        }
+    /// The value, unless something was there that we have no use for.
+    fn without(&mut self, refused: Option<Position>, what: &str, value: Value) -> Value {
+        let Some(at) = refused else { return value };
         self.faults.add(at, format!("{what}, which has no meaning here; write the value itself"));
         Value::Refused
     }
