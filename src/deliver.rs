@@ -95,7 +95,7 @@ pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, 
         if command == Command::Exec {
             directory.share().map_err(failed)?;
         } else {
-            directory.sweep(plan).map_err(failed)?;
+            directory.sweep(plan, secrets).map_err(failed)?;
         }
         files::write(plan, secrets, directory, &owners).map_err(failed)?;
     }

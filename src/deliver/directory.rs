@@ -12,9 +12,11 @@ use nix::unistd::UnlinkatFlags;
 
 use super::{files, group};
 use crate::cli::Options;
-use crate::plan::Plan;
+use crate::plan::{Delivery, Plan, Target};
 use crate::reference::is_path;
 use crate::report::{Code, Problem, printable};
+use crate::resolve::Secrets;
+use crate::secret::Secret;
 use crate::user::Account;
 
 /// A directory that secrets may be written to, pinned by its descriptor.
@@ -160,23 +162,30 @@ impl Directory {
         Err(about(&self.path, "another process holds its lock (flock)").hint("give each container a directory of its own"))
     }
 
-    /// Takes the lock, and when nobody else has it removes what an earlier start left: temporary files, and files that this plan does not have.
-    /// Then the names of this plan are noted for the next start.
+    /// Takes the lock, and when nobody else has it removes what an earlier start left: what it did not finish, and files that this one does not have.
+    /// Then the names of this one's are noted for the next start.
     ///
     /// # Errors
     ///
     /// A problem with exit code 73 when the list of our names cannot be written.
-    pub fn sweep(&self, plan: &Plan) -> Result<(), Problem> {
+    pub fn sweep(&self, plan: &Plan, secrets: &Secrets) -> Result<(), Problem> {
         let is_alone = self.flock(FlockArg::LockExclusiveNonblock);
         if !is_alone {
             self.share()?;
         }
-        let planned = lines(plan);
+        let planned = lines(plan, secrets);
         let mut others = self.manifest();
         others.retain(|line| !planned.contains(line));
         if is_alone {
             others.drain(..).for_each(|line| self.remove_line(&line));
-            names(self).iter().filter(|name| files::is_temporary(name)).for_each(|name| self.remove_temporary(name));
+            for name in names(self).iter().filter(|name| files::is_temporary(name)) {
+                let _ = nix::unistd::unlinkat(self, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            }
+            for group in planned.iter().filter_map(|line| line.strip_suffix('/')) {
+                if let Ok(group) = self.walk(group, open_directory) {
+                    group::sweep(&group);
+                }
+            }
         }
         // What is still there of others belongs to a start that runs beside this one.
         let manifest: Vec<String> = planned.into_iter().chain(others).map(|line| line + "\n").collect();
@@ -219,15 +228,6 @@ impl Directory {
             (parent, name) = split(parent);
             let Ok(directory) = self.walk(parent, open_directory) else { return };
             let _ = nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir);
-        }
-    }
-
-    /// Removes something of ours with a temporary name: a file, a link, or a generation of a group.
-    fn remove_temporary(&self, name: &str) {
-        if kind(self, name) == SFlag::S_IFDIR {
-            group::remove_directory(self, name);
-        } else {
-            let _ = nix::unistd::unlinkat(self, name, UnlinkatFlags::NoRemoveDir);
         }
     }
 
@@ -314,10 +314,14 @@ pub fn names(directory: impl AsFd) -> Vec<String> {
     names.filter(|name| name != "." && name != "..").collect()
 }
 
-/// What the manifest says of a plan: a line for each file, and one that ends in a slash for each directory of a group.
-fn lines(plan: &Plan) -> Vec<String> {
-    let mut lines: Vec<String> =
-        plan.files().map(|file| if file.group.is_some() { format!("{}/", file.parent()) } else { file.path.clone() }).collect();
+/// What the manifest says: a line for each file that there will be, and one that ends in a slash for each directory of a group.
+fn lines(plan: &Plan, secrets: &Secrets) -> Vec<String> {
+    let line = |(delivery, secret): (&Delivery, &Option<Secret>)| match &delivery.target {
+        Target::File(file) if file.group.is_some() => Some(format!("{}/", file.parent())),
+        Target::File(file) if secret.is_some() => Some(file.path.clone()),
+        _ => None,
+    };
+    let mut lines: Vec<String> = plan.deliveries.iter().zip(secrets).filter_map(line).collect();
     lines.sort_unstable();
     lines.dedup();
     lines

@@ -8,7 +8,6 @@
 //!
 //! Who opens `..data` once and then both files reads a pair, also when they are swapped in between: the earlier generation stays for a while.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -26,26 +25,29 @@ const CURRENT: &str = "..data";
 /// How long an earlier generation stays at least, for those who read it when it was the current one.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Files that are complete, in a directory with a temporary name. Dropped, they are gone.
+/// A generation that is complete, and that nothing refers to yet. Dropped, it is gone.
 pub struct Generation<'a> {
     directory: &'a Directory,
     /// The group's own directory, below ours.
     path: &'a str,
+    /// What it is called in there.
+    name: String,
     /// The names of the files.
-    names: Vec<&'a str>,
-    temporary: Option<String>,
+    files: Vec<&'a str>,
+    /// What has only to be renamed: temporary names in our directory, and those in the group's; the link to the current generation last.
+    links: Vec<(String, &'a str)>,
+    is_current: bool,
 }
 
 impl<'a> Generation<'a> {
-    /// Writes the files of a group.
+    /// Writes the files of a group, and whatever else needs room.
     pub fn stage(directory: &'a Directory, path: &'a str, wanted: &[Wanted<'a>]) -> Result<Self, Problem> {
         let failed = |what: &str, errno: Errno| problem(directory, path, what, errno);
         let group = directory.below(path)?;
-        // The owner may write, until it is complete; then others may go through.
-        let make = |name: &str| nix::sys::stat::mkdirat(directory, name, Mode::from_bits_truncate(0o700));
-        let (temporary, ()) = files::with_temporary_name(make).map_err(|errno| failed("cannot be made", errno))?;
-        let mut generation = Self { directory, path, names: Vec::new(), temporary: Some(temporary.clone()) };
-        let inside = open_directory(&Below::Itself(directory.as_fd()), &temporary).map_err(|errno| failed("cannot be opened", errno))?;
+        let name = make_next(&group).map_err(|errno| failed("cannot be made", errno))?;
+        // From here on an error removes it.
+        let mut generation = Self { directory, path, name, files: Vec::new(), links: Vec::new(), is_current: false };
+        let inside = open_directory(&group, &generation.name).map_err(|errno| failed("cannot be opened", errno))?;
         for Wanted { file, name, secret, owner } in wanted {
             let failed = |what: &str, errno: Errno| {
                 let cause = format!("{what}: {}", errno.desc().to_lowercase());
@@ -54,78 +56,98 @@ impl<'a> Generation<'a> {
             let (_, own) = split(&file.path);
             let created = files::create(&inside, own).map_err(|errno| failed("cannot be made", errno))?;
             files::fill(created, secret.expose(), file.mode, *owner).map_err(|(what, errno)| failed(what, errno))?;
-            if kind(&group, own) == SFlag::S_IFDIR {
-                return Err(failed("cannot be replaced", Errno::EISDIR));
-            }
-            generation.names.push(own);
+            generation.link(&group, own, &format!("{CURRENT}/{own}")).map_err(|errno| failed("cannot be replaced", errno))?;
+            generation.files.push(own);
         }
+        let target = generation.name.clone();
+        generation.link(&group, CURRENT, &target).map_err(|errno| failed("cannot be replaced", errno))?;
+        // Now others may go through.
         let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
         nix::sys::stat::fchmod(&inside, mode).map_err(|errno| failed("its mode cannot be set", errno))?;
         Ok(generation)
     }
 
+    /// Makes a link with a temporary name, unless it is there already.
+    fn link(&mut self, group: &Below, name: &'a str, target: &str) -> Result<(), Errno> {
+        if read_link(group, name).as_deref() == Some(target) {
+            return Ok(());
+        }
+        // The one thing that a rename cannot replace, and then others would already have their new names.
+        if kind(group, name) == SFlag::S_IFDIR {
+            return Err(Errno::EISDIR);
+        }
+        let (temporary, ()) = files::with_temporary_name(|temporary| nix::unistd::symlinkat(target, self.directory, temporary))?;
+        self.links.push((temporary, name));
+        Ok(())
+    }
+
     /// Makes it the current one.
     pub fn commit(mut self) -> Result<(), Problem> {
-        let Self { directory, path, .. } = self;
-        let failed = |errno: Errno| problem(directory, path, "cannot be replaced", errno);
-        let group = directory.below(path)?;
-        let number = self.take_its_number(&group).map_err(failed)?;
+        let directory = self.directory;
+        let group = directory.below(self.path)?;
         // From now on it has been superseded. Before the swap, so that whoever comes between the two sees it too late rather than too early.
         if let Some(earlier) = current(&group) {
             let now = TimeSpec::UTIME_NOW;
             let _ = nix::sys::stat::utimensat(&group, earlier.as_str(), &now, &now, UtimensatFlags::NoFollowSymlink);
         }
-        link(directory, &group, &number, CURRENT).map_err(failed)?;
-        for &name in &self.names {
-            let target = format!("{CURRENT}/{name}");
-            if read_link(&group, name).as_ref() != Some(&target) {
-                link(directory, &group, &target, name).map_err(failed)?;
-            }
+        while let Some((temporary, name)) = self.links.last() {
+            nix::fcntl::renameat(directory, temporary.as_str(), &group, *name)
+                .map_err(|errno| problem(directory, self.path, "cannot be replaced", errno))?;
+            self.is_current = true;
+            self.links.pop();
         }
-        let is_left_over = |name: &str| !self.names.contains(&name) && is_file_link(&group, name);
         for name in names(&group) {
-            if is_left_over(&name) {
+            if number(&name).is_some() {
+                if name != self.name && is_long_superseded(&group, &name) {
+                    remove_directory(&group, &name);
+                }
+            } else if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
                 let _ = nix::unistd::unlinkat(&group, name.as_str(), UnlinkatFlags::NoRemoveDir);
-            } else if is_generation(&name) && name != number && is_long_superseded(&group, &name) {
-                remove_directory(&group, &name);
             }
         }
         Ok(())
-    }
-
-    /// Gives it the next number as its name.
-    fn take_its_number(&mut self, group: &Below) -> Result<String, Errno> {
-        let Some(temporary) = self.temporary.as_deref() else { return Err(Errno::ENOENT) };
-        let numbers = names(group).into_iter().filter_map(|name| name.strip_prefix("..")?.parse::<u64>().ok());
-        let mut number = numbers.max().unwrap_or(0);
-        loop {
-            number = number.wrapping_add(1);
-            let name = format!("..{number}");
-            // A directory takes the place of an empty one alone, and a start beside this one had the same number in mind.
-            match nix::fcntl::renameat(self.directory, temporary, group, name.as_str()) {
-                Err(Errno::EEXIST | Errno::ENOTEMPTY) => {}
-                Err(errno) => return Err(errno),
-                Ok(()) => {
-                    self.temporary = None;
-                    return Ok(name);
-                }
-            }
-        }
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            remove_directory(self.directory, temporary);
+        for (temporary, _) in &self.links {
+            let _ = nix::unistd::unlinkat(self.directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         }
+        if !self.is_current
+            && let Ok(group) = self.directory.below(self.path)
+        {
+            remove_directory(&group, &self.name);
+        }
+    }
+}
+
+/// Makes the directory of the next generation, for us alone.
+fn make_next(group: &Below) -> Result<String, Errno> {
+    let mut next = names(group).iter().filter_map(|name| number(name)).max().unwrap_or(0);
+    loop {
+        next = next.wrapping_add(1);
+        let name = format!("..{next}");
+        match nix::sys::stat::mkdirat(group, name.as_str(), Mode::from_bits_truncate(0o700)) {
+            // A start beside this one had the same number in mind.
+            Err(Errno::EEXIST) => {}
+            result => return result.map(|()| name),
+        }
+    }
+}
+
+/// Removes generations that never were the current one: a start left them that was killed. There must be no other start beside this one.
+pub fn sweep(group: &Below) {
+    let current = current(group).as_deref().and_then(number).unwrap_or(0);
+    for name in names(group).iter().filter(|name| number(name) > Some(current)) {
+        remove_directory(group, name);
     }
 }
 
 /// Removes all that is ours in the directory of a group.
 pub fn empty(group: &Below) {
     for name in names(group) {
-        if is_generation(&name) {
+        if number(&name).is_some() {
             remove_directory(group, &name);
         } else if is_file_link(group, &name) || name == CURRENT {
             let _ = nix::unistd::unlinkat(group, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -133,30 +155,22 @@ pub fn empty(group: &Below) {
     }
 }
 
-/// Removes a directory of ours with the files in it. That it cannot be removed harms nobody.
-pub fn remove_directory(parent: impl AsFd, name: &str) {
-    let Ok(inside) = open_directory(&Below::Itself(parent.as_fd()), name) else { return };
+/// Removes a generation with the files in it. That it cannot be removed harms nobody.
+fn remove_directory(group: &Below, name: &str) {
+    let Ok(inside) = open_directory(group, name) else { return };
     for file in names(&inside) {
         let _ = nix::unistd::unlinkat(&inside, file.as_str(), UnlinkatFlags::NoRemoveDir);
     }
-    let _ = nix::unistd::unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
-}
-
-/// Makes a link, in place of what has its name.
-fn link(directory: &Directory, group: &Below, target: &str, name: &str) -> Result<(), Errno> {
-    let make = |temporary: &str| nix::unistd::symlinkat(target, directory, temporary);
-    let (temporary, ()) = files::with_temporary_name(make)?;
-    nix::fcntl::renameat(directory, temporary.as_str(), group, name).inspect_err(|_| {
-        let _ = nix::unistd::unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-    })
+    let _ = nix::unistd::unlinkat(group, name, UnlinkatFlags::RemoveDir);
 }
 
 fn current(group: &Below) -> Option<String> {
-    read_link(group, CURRENT).filter(|name| is_generation(name))
+    read_link(group, CURRENT).filter(|name| number(name).is_some())
 }
 
-fn is_generation(name: &str) -> bool {
-    name.strip_prefix("..").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// The number of a generation, if a name is one's.
+fn number(name: &str) -> Option<u64> {
+    name.strip_prefix("..").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 /// Whether a name is a link of ours to a file of the current generation.
