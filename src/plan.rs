@@ -162,15 +162,21 @@ impl<'a> Planner<'a> {
         let count = entries.len();
         for (name, text) in &self.config.document.env.0 {
             let entry = Entry { name: name.0.as_bytes(), value: text.0.as_bytes(), at: Some(text.at) };
+            if entry.name.starts_with(cli::PREFIX) {
+                let cause = "is a setting of secret-init, not a variable for the program";
+                self.complain(&entry, cause, "give it as a flag, or in the container");
+                continue;
+            }
             let inherited = entries[..count].iter().position(|other| other.name == entry.name);
             let file = entries[..count].iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other));
             match (inherited, file) {
                 (Some(index), _) if entries[index].value == entry.value => {}
                 (Some(index), _) if !entries[index].value.is_empty() => {
-                    self.warn_of_entry(&entry, "is set in the container, which wins over the configuration");
+                    self.warn_of_entry(&entry, "is set in the container or by --env-file, which win over the configuration");
                 }
                 (_, Some(file)) => {
-                    let cause = format!("{} is set in the container, which wins over the configuration", printable(file.name));
+                    let cause =
+                        format!("{} is set in the container or by --env-file, which win over the configuration", printable(file.name));
                     self.warn_of_entry(&entry, &cause);
                 }
                 // An empty variable counts as unset.
@@ -204,13 +210,7 @@ impl<'a> Planner<'a> {
     fn decide(&mut self, entry: &Entry, all: &[Entry]) {
         let &Entry { name, value, at } = entry;
         if name.starts_with(cli::PREFIX) {
-            if at.is_some() {
-                self.complain(
-                    entry,
-                    "is a setting of secret-init, not a variable for the program",
-                    "give it as a flag, or in the container",
-                );
-            } else if !cli::is_setting(name) {
+            if !cli::is_setting(name) {
                 self.warn(
                     Problem::new(Code::Configuration, "is no setting of secret-init")
                         .about(printable(name))
@@ -300,11 +300,16 @@ impl<'a> Planner<'a> {
 
     /// One warning for all of it.
     fn warn_of_rotation(&mut self) {
-        let own = self.config.document.secrets.0.iter().find(|(_, source)| source.refresh.is_some() || source.on_change.is_some());
-        let at = self.config.document.rotation.as_ref().map(|rotation| rotation.at).or(own.map(|(name, _)| name.at));
+        let problem = Problem::new(Code::Configuration, "is not acted on: this version fetches once, at the start");
+        let own = self.config.document.secrets.0.iter().filter(|(_, source)| source.refresh.is_some() || source.on_change.is_some());
+        let at = self.config.document.rotation.as_ref().map(|rotation| rotation.at).or(own.map(|(name, _)| name.at).min());
         if let Some(at) = at {
-            let cause = "is not acted on: this version fetches once, at the start";
-            self.warn(Problem::new(Code::Configuration, cause).about("rotation").about(self.config.place(at)));
+            return self.warn(problem.about("rotation").about(self.config.place(at)));
+        }
+        let refreshed = |delivery: &&Delivery| delivery.value.references().any(|reference| reference.options.refresh.is_some());
+        if let Some(delivery) = self.plan.deliveries.iter().find(refreshed) {
+            let problem = problem.about("refresh").about(&delivery.name);
+            self.warn(problem);
         }
     }
 
@@ -325,10 +330,6 @@ impl<'a> Planner<'a> {
                 let hint = format!("write {name}_FILE={reference} to get a file");
                 let problem = Problem::new(Code::Configuration, "a mode is for files, and this is a variable").about(reference).hint(hint);
                 self.problems.push(self.about(entry, problem));
-            }
-            if reference.options.refresh.is_some() {
-                let cause = "refresh is not acted on: this version fetches once, at the start";
-                self.warn(self.about(entry, Problem::new(Code::Configuration, cause).about(reference)));
             }
         }
         if let Some(earlier) = self.plan.deliveries.iter().find(|earlier| layout::collide(&earlier.target, &target)) {
