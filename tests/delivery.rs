@@ -7,19 +7,14 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use support::files::{Small, after, mode_of, names_in, number_of, set_mode, spin_until, stamped};
 use support::{Start, World, eventually};
-
-/// In a mount namespace of its own, after a script has mounted what it likes.
-fn after(start: Start, script: &str) -> Start {
-    start.under(["unshare", "--mount", "sh", "-c", &format!("{script} && exec \"$@\""), "sh"])
-}
 
 /// As in an image whose `/run` is on its disk, or is root's.
 const NO_ROOM_IN_RUN: &str = "mount -t tmpfs -o mode=0755 none /run && mount -t tmpfs none /dev/shm";
@@ -28,20 +23,6 @@ const OWN_NAME: &str = "/dev/shm/secret-init-$UID_-$(readlink /proc/self/ns/mnt 
 
 fn own_name(uid: u32) -> String {
     OWN_NAME.replace("$UID_", &uid.to_string())
-}
-
-fn mode_of(path: impl AsRef<Path>) -> u32 {
-    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn set_mode(path: impl AsRef<Path>, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn names_in(directory: impl AsRef<Path>) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// The hint of a directory that cannot be used.
@@ -359,24 +340,6 @@ fn write_makes_all_files_or_changes_none() {
     assert_eq!(names_in(&directory), [".secret-init.files", "T_A", "T_B"]);
 }
 
-/// A tmpfs of a few pages, gone with the test.
-struct Small(PathBuf);
-
-impl Small {
-    fn mounted_at(path: PathBuf, size: &str) -> Self {
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&path).status().unwrap();
-        assert!(mounted.success());
-        Self(path)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_tmpfs_keeps_the_old_files_whole_and_ends_the_start() {
     let world = World::new();
@@ -428,10 +391,8 @@ fn the_next_start_sweeps_what_an_earlier_one_left_and_touches_nothing_else() {
     for name in [".secret-init-7-0.tmp", "keep", ".keep.tmp", ".secret-init-keep", "secret-init-7-0.tmp"] {
         fs::write(directory.join(name), "x").unwrap();
     }
-    // Of a group: its files before they get a number, and a link before it gets its name.
-    fs::create_dir(directory.join(".secret-init-7-1.tmp")).unwrap();
-    fs::write(directory.join(".secret-init-7-1.tmp/tls.key"), "x").unwrap();
-    symlink("keep", directory.join(".secret-init-7-2.tmp")).unwrap();
+    // The link of a group before it gets its name.
+    symlink("keep", directory.join(".secret-init-7-1.tmp")).unwrap();
     start.variable("T_A_FILE", "literal:a").finishes().succeeds();
     let expected = [".keep.tmp", ".secret-init-keep", ".secret-init.files", "T_A", "keep", "secret-init-7-0.tmp"];
     assert_eq!(names_in(&directory), expected);
@@ -520,6 +481,17 @@ fn write_brings_new_values_to_a_program_that_runs() {
 }
 
 #[test]
+fn the_file_of_an_optional_secret_goes_with_the_secret() {
+    let world = World::new();
+    let source = world.file("source", "x");
+    let start = world.secret_init().directory(world.directory()).variable("T_A_FILE", format!("file:{}?optional=true", source.display()));
+    let start = start.shell("ls $SECRET_INIT_DIR; echo ${T_A_FILE-unset}");
+    assert_eq!(start.finishes().succeeds(), format!("T_A\n{}/T_A\n", world.directory().display()));
+    fs::remove_file(&source).unwrap();
+    assert_eq!(start.finishes().succeeds(), "unset\n");
+}
+
+#[test]
 fn exec_mode_sweeps_nothing() {
     let world = World::new();
     let start = world.secret_init().directory(world.directory());
@@ -532,32 +504,6 @@ fn exec_mode_sweeps_nothing() {
 }
 
 // Whole at every moment.
-
-/// A value whose number, length and content belong together.
-fn stamped(number: u64) -> Vec<u8> {
-    let length = 1 + usize::try_from(number.wrapping_mul(0x9e37_79b9) % 20_000).unwrap();
-    let mut value = number.to_le_bytes().to_vec();
-    let mut state = number;
-    value.extend((0..length).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    }));
-    let checksum = checksum(&value);
-    value.extend(checksum.to_le_bytes());
-    value
-}
-
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-/// The number of a value, if it is whole.
-fn number_of(value: &[u8]) -> Option<u64> {
-    let (body, end) = value.split_last_chunk::<8>()?;
-    (checksum(body) == u64::from_le_bytes(*end)).then(|| body.first_chunk().map(|number| u64::from_le_bytes(*number)))?
-}
 
 /// Reads a file again and again, and notes which values it saw.
 struct Reader {
@@ -732,13 +678,6 @@ fn killed_three_hundred_times_at_random_each_file_is_the_old_or_the_new_one() {
     }
     killed.restore();
     println!("of {starts} starts {cut_short} were cut short: {counts_of_new:?} with 0, 1, 2 new files; {leftovers} left something");
-}
-
-/// A sleep is too coarse to hit a moment within a millisecond.
-fn spin_until(end: Instant) {
-    while Instant::now() < end {
-        std::hint::spin_loop();
-    }
 }
 
 // The user of the program.

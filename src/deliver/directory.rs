@@ -220,7 +220,7 @@ impl Directory {
         let (mut parent, mut name) = split(path);
         let Ok(directory) = self.walk(parent, open_directory) else { return };
         let _ = match kind(&directory, name) {
-            SFlag::S_IFREG => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir),
+            SFlag::S_IFREG if line == path => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir),
             SFlag::S_IFDIR if line != path => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir),
             _ => return,
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -72,13 +73,14 @@ pub fn is_temporary(name: &str) -> bool {
 
 /// Makes something under a temporary name that was not there before.
 pub fn with_temporary_name<T>(make: impl Fn(&str) -> Result<T, Errno>) -> Result<(String, T), Errno> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let process = std::process::id();
-    let mut number = 0_u32;
     loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}{process}-{number}{}", TEMPORARY.0, TEMPORARY.1);
         match make(&name) {
             // A start in another container that shares the directory may have our process number.
-            Err(Errno::EEXIST) if number < 100_000 => number += 1,
+            Err(Errno::EEXIST) if number < 100_000 => {}
             result => return result.map(|made| (name, made)),
         }
     }

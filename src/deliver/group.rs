@@ -61,9 +61,6 @@ impl<'a> Generation<'a> {
         }
         let target = generation.name.clone();
         generation.link(&group, CURRENT, &target).map_err(|errno| failed("cannot be replaced", errno))?;
-        // Now others may go through.
-        let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
-        nix::sys::stat::fchmod(&inside, mode).map_err(|errno| failed("its mode cannot be set", errno))?;
         Ok(generation)
     }
 
@@ -85,6 +82,11 @@ impl<'a> Generation<'a> {
     pub fn commit(mut self) -> Result<(), Problem> {
         let directory = self.directory;
         let group = directory.below(self.path)?;
+        // Now others may go through, which also tells that it is complete.
+        let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
+        open_directory(&group, &self.name)
+            .and_then(|inside| nix::sys::stat::fchmod(inside, mode))
+            .map_err(|errno| problem(directory, self.path, "its mode cannot be set", errno))?;
         // From now on it has been superseded. Before the swap, so that whoever comes between the two sees it too late rather than too early.
         if let Some(earlier) = current(&group) {
             let now = TimeSpec::UTIME_NOW;
@@ -136,11 +138,12 @@ fn make_next(group: &Below) -> Result<String, Errno> {
     }
 }
 
-/// Removes generations that never were the current one: a start left them that was killed. There must be no other start beside this one.
+/// Removes generations that never were complete: a start left them that was killed. There must be no other start beside this one.
 pub fn sweep(group: &Below) {
-    let current = current(group).as_deref().and_then(number).unwrap_or(0);
-    for name in names(group).iter().filter(|name| number(name) > Some(current)) {
-        remove_directory(group, name);
+    for name in names(group).iter().filter(|name| number(name).is_some()) {
+        if status(group, name).is_some_and(|status| !is_complete(&status)) {
+            remove_directory(group, name);
+        }
     }
 }
 
@@ -182,12 +185,21 @@ fn read_link(group: &Below, name: &str) -> Option<String> {
     nix::fcntl::readlinkat(group, name).ok()?.into_string().ok()
 }
 
-/// A generation's time is that of its end, which [`Generation::commit`] gives to it.
+/// What there is to know of a directory; none of anything else.
+fn status(group: &Below, name: &str) -> Option<FileStat> {
+    let status = nix::sys::stat::fstatat(group, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+    (SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR).then_some(status)
+}
+
+fn is_complete(generation: &FileStat) -> bool {
+    generation.st_mode & 0o077 != 0
+}
+
+/// A generation's time is that of its end, which [`Generation::commit`] gives to it. One that is not complete has none: it may still be made.
 fn is_long_superseded(group: &Below, name: &str) -> bool {
-    let Ok(FileStat { st_mode, st_mtime, .. }) = nix::sys::stat::fstatat(group, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return false };
-    let is_directory = SFlag::from_bits_truncate(st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(st_mtime).unwrap_or(0) + 1);
-    is_directory && SystemTime::now().duration_since(end).is_ok_and(|since| since >= KEPT)
+    let Some(status) = status(group, name).filter(is_complete) else { return false };
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(status.st_mtime).unwrap_or(0) + 1);
+    SystemTime::now().duration_since(end).is_ok_and(|since| since >= KEPT)
 }
 
 fn problem(directory: &Directory, path: &str, what: &str, errno: Errno) -> Problem {
