@@ -591,18 +591,51 @@ fn the_example_for_environment_files_does_what_its_readme_says() {
 }
 
 #[test]
-fn the_examples_for_compose_have_no_value_that_could_be_real() {
-    let mut count = 0;
-    for example in
-        fs::read_dir(root().join("compose-examples")).unwrap().filter_map(|entry| fs::read_dir(entry.ok()?.path().join("secrets")).ok())
-    {
-        for file in example {
-            let text = fs::read_to_string(file.unwrap().path()).unwrap();
-            assert!(text.to_lowercase().contains("fake"), "{text}");
-            count += 1;
-        }
+fn the_example_for_the_configuration_file_does_what_its_comments_say() {
+    for compose in composes() {
+        let project = Project::new("config-file", compose);
+        follow_the_readme(
+            &project,
+            &[
+                Line("cp ", at_once, &[]),
+                Line("docker-compose up", at_once, &[]),
+                Line(
+                    "docker-compose logs app",
+                    |project| logs_of(project, "app", "a certificate of 38"),
+                    &[
+                        "DATABASE_URL 52, DATABASE_USER 3, LOG_FORMAT json\n",
+                        "a certificate of 38 and a key of 30 bytes, which belong together: first\n",
+                    ],
+                ),
+                Line(
+                    "docker-compose exec -T app secret-init check",
+                    at_once,
+                    &["DATABASE_URL", "file:/run/secrets/database.json#password", "file tls/tls.key (0400, group tls)"],
+                ),
+                Line("cp next", at_once, &[]),
+                Line("docker-compose exec -T app secret-init write", at_once, &[]),
+                Line("docker-compose kill -s HUP app", at_once, &[]),
+                Line(
+                    "docker-compose logs app",
+                    |project| logs_of(project, "app", "a certificate of 53"),
+                    &["a certificate of 53 and a key of 45 bytes, which belong together: second\n"],
+                ),
+                Line("docker-compose down", at_once, &[]),
+            ],
+        );
     }
-    assert_eq!(count, 6);
+}
+
+#[test]
+fn the_examples_for_compose_have_no_value_that_could_be_real() {
+    let examples = fs::read_dir(root().join("compose-examples")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = examples.flat_map(|example| ["secrets", "next"].map(|name| example.join(name)));
+    let files: Vec<_> = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().map(|file| file.unwrap().path()).collect();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.to_lowercase().contains("fake"), "{text}");
+    }
+    assert_eq!(files.len(), 11);
 }
 
 // docs/containers.md.

@@ -338,8 +338,11 @@ impl Project {
         shell(&self.folder, &line, &[("COMPOSE_PROJECT_NAME", &self.name), ("BASE", &self.base.name), ("PORT", "0")])
     }
 
-    /// The lines of shell in the README of the example.
+    /// The lines of shell in the README of the example, or in the comment at the beginning of its compose.yaml.
     pub fn readme(&self) -> Vec<String> {
+        if let Ok(text) = fs::read_to_string(self.folder.join("compose.yaml")) {
+            return text.lines().filter_map(|line| line.strip_prefix("#     ")).map(str::to_owned).collect();
+        }
         let text = fs::read_to_string(self.folder.join("README.md")).unwrap();
         text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().lines().map(str::to_owned).collect()
     }
