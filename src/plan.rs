@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
-use crate::environment::{Environment, Variable};
+use crate::environment::{Environment, Variable, check_entry};
 use crate::reference::{self, Reference};
 use crate::report::{Code, Failure, Problem, count, printable};
 use crate::store;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub deliveries: Vec<Delivery>,
     /// The entries of the environment that the program gets as they came.
     pub passed: Vec<Vec<u8>>,
+    /// The variables that the configuration sets to a text without a secret, and the text.
+    pub set: Vec<(Vec<u8>, Vec<u8>)>,
     /// The variables that look as if they named a secret and are left as they are, with the reason.
     pub left_alone: Vec<(String, &'static str)>,
     /// What is worth a word, and with `--strict` ends the start.
@@ -112,6 +114,7 @@ impl Plan {
         Self {
             deliveries: Vec::new(),
             passed: environment.irregular.clone(),
+            set: Vec::new(),
             left_alone: Vec::new(),
             warnings: Vec::new(),
             settings: store::Settings {
@@ -340,7 +343,14 @@ impl<'a> Planner<'a> {
     }
 
     fn pass(&mut self, entry: &Entry) {
-        self.plan.passed.push([entry.name, &b"="[..], entry.value].concat());
+        let Entry { name, value, at } = entry;
+        if at.is_none() {
+            self.plan.passed.push([name, &b"="[..], value].concat());
+        } else if let Err(cause) = check_entry(name, value) {
+            self.complain(entry, &cause, "give it to the program as a file");
+        } else {
+            self.plan.set.push((name.to_vec(), value.to_vec()));
+        }
     }
 
     fn leave_alone(&mut self, entry: &Entry, reason: &'static str) {
@@ -383,6 +393,7 @@ impl<'a> Planner<'a> {
         // What is delivered takes the place of an empty variable of that name.
         let delivered: Vec<&[u8]> = self.plan.deliveries.iter().filter_map(|delivery| delivery.target.variable()).collect();
         self.plan.passed.retain(|entry| entry.split(|&byte| byte == b'=').next().is_none_or(|name| !delivered.contains(&name)));
+        self.plan.set.retain(|(name, _)| !delivered.contains(&name.as_slice()));
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
         }
@@ -403,7 +414,7 @@ impl<'a> Planner<'a> {
         }
         if self.plan.deliveries.is_empty() && self.problems.is_empty() {
             let problem = Problem::new(Code::Configuration, "there is no file to write")
-                .hint("a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db");
+                .hint("a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db, or by files: in the configuration");
             self.problems.push(problem);
         }
     }

@@ -245,6 +245,15 @@ env:
 }
 
 #[test]
+fn the_file_may_say_what_home_is_to_another_user() {
+    let world = World::new();
+    let start = configured(&world, r#"env: { HOME: /srv/app, T_A: "", T_A_FILE: /W/token }"#).flag("--user=4242:4343");
+    world.file("token", "t0ken");
+    let script = "env | grep -E '^(HOME|USER|T_)' | sort";
+    assert_eq!(start.shell(script).finishes().succeeds(), "HOME=/srv/app\nT_A=t0ken\nUSER=4242\n");
+}
+
+#[test]
 fn the_variable_names_the_file_too_and_the_program_does_not_see_it() {
     let world = World::new();
     let path = world.file("c.yaml", r#"env: { T_A: "literal:x" }"#);
@@ -838,6 +847,17 @@ fn of_very_many_problems_fifty_are_told() {
         lines[50..],
         ["secret-init: c.yaml: 10 problems more, which are not shown", "secret-init: 51 problems in the plan; a start would fail"]
     );
+}
+
+#[test]
+fn a_text_that_no_variable_can_hold_is_told() {
+    let world = World::new();
+    let longest = 131_072 - "T_A=".len() - 1;
+    let text = |length: usize| format!("env: {{ T_A: {} }}", "x".repeat(length));
+    let start = configured(&world, &text(longest)).shell("printf %s \"$T_A\" | wc -c");
+    assert_eq!(start.finishes().succeeds(), format!("{longest}\n"));
+    let cause = format!(":1:13: T_A: the value has {} bytes, and a variable holds {longest} at most", longest + 1);
+    refuses(&text(longest + 1), &[&cause, "hint: give it to the program as a file"]);
 }
 
 #[test]

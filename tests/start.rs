@@ -779,7 +779,7 @@ fn write_makes_the_files_and_ends() {
     assert_eq!(std::fs::read(world.directory().join("T_A")).unwrap(), b"x");
     let lines = [
         "there is no file to write",
-        "hint: a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db",
+        "hint: a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db, or by files: in the configuration",
         "1 problem in the plan; nothing was written",
     ];
     world.secret_init().flag("write").finishes().fails(78, &lines);

@@ -13,7 +13,7 @@ use crate::user::Account;
 
 /// What came in, less what was taken, plus what was made. No name is in it twice.
 pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account: Option<&Account>) -> Vec<CString> {
-    let mut set: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut set = plan.set.clone();
     for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
         match (&delivery.target, secret, directory) {
             (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
@@ -27,7 +27,7 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
         set.push((b"SECRET_INIT_DIR".to_vec(), directory.path.as_os_str().as_bytes().to_vec()));
     }
     for (name, value) in account.into_iter().flat_map(Account::variables) {
-        // A secret that is called HOME or USER is meant.
+        // What is called HOME or USER there is meant.
         if !set.iter().any(|(set, _)| *set == name) {
             set.push((name, value));
         }
