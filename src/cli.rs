@@ -359,7 +359,7 @@ const COMMANDS: &[Verb] = &[
     Verb {
         name: "generate",
         takes: Takes::Word("WHAT", GENERATED),
-        help: "print a man page (man), completions (bash, zsh, fish), or the configuration file's schema (schema)",
+        help: "print a man page, completions (bash, zsh, fish), or the schema of the configuration file",
     },
 ];
 
