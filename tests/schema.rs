@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use secret_init::config::{Config, schema};
-use support::World;
+use support::{World, binary};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -292,7 +292,12 @@ fn each_key_of_the_schema_is_described_there_and_in_the_docs() {
 }
 
 #[test]
-fn the_first_line_of_the_example_names_the_schema() {
-    assert!(blocks(&page(), "yaml")[0].starts_with("# yaml-language-server: $schema=./secret-init.schema.json\n"));
-    assert!(page().contains("`secret-init generate schema > secret-init.schema.json`"));
+fn the_command_of_the_docs_writes_the_schema_that_the_example_names() {
+    let (world, page) = (World::new(), page());
+    let block = blocks(&page, "sh").into_iter().find(|block| block.contains("schema")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", binary().parent().unwrap().display());
+    let status = Command::new("sh").args(["-ec", &block]).current_dir(&world.path).env_clear().env("PATH", path).status().unwrap();
+    assert!(status.success());
+    let name = blocks(&page, "yaml")[0].lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=./").unwrap().to_owned();
+    assert_eq!(fs::read_to_string(world.path.join(name)).unwrap(), schema());
 }
