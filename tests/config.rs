@@ -577,9 +577,12 @@ fn each_mistake_is_told_with_its_place() {
     for (document, place, expected) in [
         ("env: { A: [x] }".to_owned(), "1:11: env.A", text),
         ("env: { A: { b: c } }".to_owned(), "1:11: env.A", text),
-        ("env: { A: }".to_owned(), "1:9: env.A", text),
-        ("env: { A: ~ }".to_owned(), "1:11: env.A", text),
-        ("env: { A: null }".to_owned(), "1:11: env.A", text),
+        ("env: { A: }".to_owned(), "1:9: env", text),
+        ("env: { A: ~ }".to_owned(), "1:11: env", text),
+        ("env: { A: null }".to_owned(), "1:11: env", text),
+        // What looks like a name may be a part of a text with a comma.
+        ("env: { A: a,hunter2 }".to_owned(), "1:21: env", text),
+        ("secrets: { a: file:/a,hunter2 }".to_owned(), "1:31: secrets", reference),
         ("env: { A: \"a\\0b\" }".to_owned(), "1:11: env.A", text),
         ("env: { 'A B': c }".to_owned(), "1:8: env", "the name of a variable: letters, digits, _ . and -"),
         ("env: { 'A=B': c }".to_owned(), "1:8: env", "the name of a variable: letters, digits, _ . and -"),
@@ -592,7 +595,7 @@ fn each_mistake_is_told_with_its_place() {
         ("secrets: { a: b }".to_owned(), "1:15: secrets.a", reference),
         ("secrets: { a: 'hunter2:x' }".to_owned(), "1:15: secrets.a", reference),
         ("secrets: { a: 'file://x' }".to_owned(), "1:15: secrets.a", reference),
-        ("secrets: { a: }".to_owned(), "1:13: secrets.a", reference),
+        ("secrets: { a: }".to_owned(), "1:13: secrets", reference),
         ("secrets: { a: [x] }".to_owned(), "1:15: secrets.a", reference),
         ("secrets: { a: { from: x } }".to_owned(), "1:23: secrets.a.from", reference),
         (
