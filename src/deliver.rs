@@ -42,23 +42,25 @@ impl Place {
     /// Problems with the exit codes 71, 73 and 78.
     pub fn open(plan: &Plan, arguments: &Arguments, account: Option<&Account>) -> Result<Self, Failure> {
         let failed = |problems| Failure { problems, summary: consequence(arguments.command).to_owned() };
-        let owners = owners(plan, account).map_err(failed)?;
-        if !plan.has_files() {
-            return Ok(Self { directory: None, owners });
-        }
-        // Whoever a file is given to must be able to go through, but not to list.
-        let is_for_others = owners.iter().flatten().any(|owner| !owner.is_current());
-        match Directory::open(&arguments.options, account, is_for_others, plan.in_kubernetes) {
-            Ok(directory) => {
-                report::warn_of(directory.warning.as_slice());
-                Ok(Self { directory: Some(directory), owners })
+        let (owners, mut problems) = owners(plan, account);
+        let mut directory = None;
+        if plan.has_files() {
+            // Whoever a file is given to must be able to go through, but not to list.
+            let is_for_others = owners.iter().flatten().any(|owner| !owner.is_current());
+            match Directory::open(&arguments.options, account, is_for_others, plan.in_kubernetes) {
+                Ok(opened) => {
+                    report::warn_of(opened.warning.as_slice());
+                    directory = Some(opened);
+                }
+                Err(problem) => problems.push(problem),
             }
-            Err(problem) => Err(failed(vec![problem])),
         }
+        if problems.is_empty() { Ok(Self { directory, owners }) } else { Err(failed(problems)) }
     }
 }
 
-fn owners(plan: &Plan, account: Option<&Account>) -> Result<Vec<Option<Ownership>>, Vec<Problem>> {
+/// Who each file will belong to, and what is wrong with those that are named.
+fn owners(plan: &Plan, account: Option<&Account>) -> (Vec<Option<Ownership>>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut owners = Vec::with_capacity(plan.deliveries.len());
     for delivery in &plan.deliveries {
@@ -74,7 +76,7 @@ fn owners(plan: &Plan, account: Option<&Account>) -> Result<Vec<Option<Ownership
             }
         });
     }
-    if problems.is_empty() { Ok(owners) } else { Err(problems) }
+    (owners, problems)
 }
 
 /// Writes the files and makes the environment.

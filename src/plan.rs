@@ -92,7 +92,7 @@ impl Plan {
     pub fn new(arguments: &Arguments, environment: &Environment, config: &Config) -> Result<Self, Failure> {
         let folders = SecretFolders::new(&arguments.options, environment);
         let problems = config.problems.iter().chain(&environment.problems).cloned().collect();
-        let mut planner = Planner { arguments, environment, config, folders, plan: Self::empty(environment), problems };
+        let mut planner = Planner { arguments, environment, config, folders, plan: Self::empty(environment), count: 0, problems };
         for name in &environment.repeated {
             planner.warn(Problem::new(Code::Configuration, "is set more than once; the first value is used").about(printable(name)));
         }
@@ -145,8 +145,13 @@ struct Planner<'a> {
     config: &'a Config,
     folders: SecretFolders,
     plan: Plan,
+    /// How many references the plan has.
+    count: usize,
     problems: Vec<Problem>,
 }
+
+/// As many references as a plan may have. It is far more than a program has secrets, and little enough that a file which is made to exhaust us does not.
+const MOST: usize = 5_000;
 
 /// What asks for a secret, or does not: a variable, or a file of the configuration.
 struct Entry<'a> {
@@ -173,7 +178,8 @@ impl<'a> Planner<'a> {
             let inherited = entries[..count].iter().position(|other| other.name == entry.name);
             let file = entries[..count].iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other));
             match (inherited, file) {
-                (Some(index), _) if entries[index].value == entry.value => {}
+                // Neither wins, and here the names are known.
+                (Some(index), _) if entries[index].value == entry.value => entries[index] = entry,
                 (Some(index), _) if !entries[index].value.is_empty() => {
                     self.warn_of_entry(&entry, "is set in the container or by --env-file, which win over the configuration");
                 }
@@ -322,6 +328,15 @@ impl<'a> Planner<'a> {
 
     fn deliver(&mut self, entry: &Entry, value: Template, strip_newlines: bool, target: Target) {
         let name = printable(entry.name).into_owned();
+        let before = self.count;
+        self.count += value.references().count();
+        if self.count > MOST {
+            // Said once, of the first that is too many.
+            if before <= MOST {
+                self.complain(entry, &format!("the plan has more than {MOST} references"), "give the program less at once");
+            }
+            return;
+        }
         for reference in value.references() {
             if store::row(reference.scheme).is_none() {
                 // It may be no reference at all but a password that begins like one: no more than the scheme is told.

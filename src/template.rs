@@ -183,11 +183,15 @@ impl Template {
     }
 }
 
+/// As many references as a text may have: each takes memory of its own, and a configuration could have hundreds of thousands.
+const MOST: usize = 1_000;
+
 /// Reads text with `${…}` in it.
 fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>, Fault> {
     let mut pieces = Vec::new();
     let mut text = Vec::new();
     let mut is_ours = false;
+    let mut count = 0;
     let mut rest = value;
     while let Some(&byte) = rest.first() {
         if let Some(after) = rest.strip_prefix(b"$${")
@@ -209,6 +213,10 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
             }
             let (reference, filters) = split_filters(&after[..end]);
+            count += 1;
+            if count > MOST {
+                return Err(unnamed(Malformed { cause: format!("more than {MOST} references in one text"), hint: None }));
+            }
             if let Some(reference) = find(reference, context)? {
                 pieces.push(Piece::Secret(reference, self::filters(after, &filters)?));
             }

@@ -951,6 +951,8 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
     let no_alias = "an alias, which has no meaning here; write the value itself";
     let (deep, values) = ("lies too deep: 32 levels at most", "more than 10000 values");
     let unknown = "unknown key; expected the keys stores, secrets, env, files, rotation";
+    let texts: String = (0..2500).map(|number| format!("  A{number:03}: '{}'\n", "${a}".repeat(100))).collect();
+    let names_in_many_texts = format!("secrets: {{ a: 'literal:x' }}\nenv:\n{texts}");
     vec![
         ("a billion laughs", format!("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n{}", laughs.concat()), no_alias),
         ("lists in lists", "[".repeat(MEBIBYTE), deep),
@@ -988,6 +990,12 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
         ("NUL bytes", "\0".repeat(MEBIBYTE), "not YAML: unexpected character; put the text in quotes"),
         ("opened braces", filled("env: { A: '", "${a", "' }"), "A: no } closes ${"),
         ("unknown names", filled("env: { A: '", "${a}", "' }"), "A: no secret has the name in ${…}"),
+        (
+            "names in one text",
+            filled("secrets: { a: 'literal:x' }\nenv: { A: '", "${a}", "' }"),
+            "A: more than 1000 references in one text",
+        ),
+        ("names in many texts", names_in_many_texts, "A050: the plan has more than 5000 references"),
         ("bars", filled("secrets: { a: 'literal:x' }\nenv: { A: '${a", " | ", "}' }"), "A: unknown filter after |"),
         ("a byte too many", "#".repeat(MEBIBYTE + 1), "is larger than 1 MiB"),
     ]
