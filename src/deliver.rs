@@ -41,21 +41,21 @@ impl Place {
     ///
     /// Problems with the exit codes 71, 73 and 78.
     pub fn open(plan: &Plan, arguments: &Arguments, account: Option<&Account>) -> Result<Self, Failure> {
-        let failed = |problems| Failure { problems, summary: consequence(arguments.command).to_owned() };
         let (owners, mut problems) = owners(plan, account);
         let mut directory = None;
         if plan.has_files() {
             // Whoever a file is given to must be able to go through, but not to list.
             let is_for_others = owners.iter().flatten().any(|owner| !owner.is_current());
             match Directory::open(&arguments.options, account, is_for_others, plan.in_kubernetes) {
-                Ok(opened) => {
-                    report::warn_of(opened.warning.as_slice());
-                    directory = Some(opened);
-                }
+                Ok(opened) => directory = Some(opened),
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(Self { directory, owners }) } else { Err(failed(problems)) }
+        if !problems.is_empty() {
+            return Err(Failure { problems, summary: consequence(arguments.command).to_owned() });
+        }
+        report::warn_of(directory.as_ref().map_or(&[], |directory| directory.warning.as_slice()));
+        Ok(Self { directory, owners })
     }
 }
 
