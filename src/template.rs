@@ -159,7 +159,7 @@ impl Template {
         })
     }
 
-    /// The value as it was written, with what may not be printed left out.
+    /// The value as it could have been written. It may hold a secret (a text, a literal, a default): not for printing.
     #[must_use]
     pub fn to_source(&self) -> Vec<u8> {
         let mut source = Vec::new();
