@@ -951,8 +951,8 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
     let no_alias = "an alias, which has no meaning here; write the value itself";
     let (deep, values) = ("lies too deep: 32 levels at most", "more than 10000 values");
     let unknown = "unknown key; expected the keys stores, secrets, env, files, rotation";
-    let texts: String = (0..2500).map(|number| format!("  A{number:03}: '{}'\n", "${a}".repeat(100))).collect();
-    let names_in_many_texts = format!("secrets: {{ a: 'literal:x' }}\nenv:\n{texts}");
+    let texts: Vec<String> = (0..2500).map(|number| format!("  A{number:03}: '{}'\n", "${a}".repeat(100))).collect();
+    let names_in_many_texts = format!("secrets: {{ a: 'literal:x' }}\nenv:\n{}", texts.concat());
     vec![
         ("a billion laughs", format!("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n{}", laughs.concat()), no_alias),
         ("lists in lists", "[".repeat(MEBIBYTE), deep),
