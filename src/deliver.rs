@@ -35,6 +35,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// No place: nothing is to be touched, since the start will fail.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { directory: None, owners: Vec::new() }
+    }
+
     /// Finds the owners of the files and opens the directory, if the plan has files.
     ///
     /// # Errors
@@ -87,19 +93,21 @@ fn owners(plan: &Plan, account: Option<&Account>) -> (Vec<Option<Ownership>>, Ve
 pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, account: Option<&Account>) -> Result<Delivered, Failure> {
     let command = arguments.command;
     let failed = |problem: Problem| Failure { problems: vec![problem], summary: consequence(command).to_owned() };
-    let Place { directory, owners } = place;
+    let Place { mut directory, owners } = place;
     let environment = environment::of(plan, secrets, directory.as_ref(), account);
     if command != Command::Write {
         environment::check_size(plan, secrets, &environment, &arguments.program).map_err(failed)?;
     }
-    if let Some(directory) = &directory {
+    if let Some(directory) = &mut directory {
         // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
         if command == Command::Exec {
             directory.share().map_err(failed)?;
+            files::write(plan, secrets, directory, &owners).map_err(failed)?;
         } else {
-            directory.sweep(plan, secrets).map_err(failed)?;
+            let left = directory.claim(plan, secrets).map_err(failed)?;
+            files::write(plan, secrets, directory, &owners).map_err(failed)?;
+            directory.sweep(plan, secrets, &left).map_err(failed)?;
         }
-        files::write(plan, secrets, directory, &owners).map_err(failed)?;
     }
     let path = directory.as_ref().map(|directory| directory.path.clone());
     Ok(Delivered { environment, directory: path, lock: directory.map(Directory::into_lock) })

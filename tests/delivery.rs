@@ -361,7 +361,7 @@ fn a_full_tmpfs_keeps_the_old_files_whole_and_ends_the_start() {
     assert_eq!(
         lines[1..],
         [
-            "secret-init: hint: make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice",
+            "secret-init: hint: make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice, a group three times within 30 s",
             "secret-init: nothing was written"
         ]
     );
@@ -427,6 +427,117 @@ fn a_list_of_files_that_was_tampered_with_leads_nowhere() {
     assert_eq!(fs::read_to_string(victim).unwrap(), "as it was");
     assert_eq!(names_in(&directory), [".secret-init.files", "T_A", "named"]);
     assert_eq!(fs::read_to_string(list).unwrap(), "T_A\n");
+}
+
+#[test]
+fn a_list_of_files_that_another_user_could_have_written_removes_nothing() {
+    let world = World::new();
+    let directory = world.directory();
+    set_mode(&directory, 0o1777);
+    fs::create_dir(directory.join("sub")).unwrap();
+    for name in ["root-file", "sub/config"] {
+        fs::write(directory.join(name), "of root").unwrap();
+    }
+    let list = directory.join(".secret-init.files");
+    let start = world.secret_init().flag("write").directory(&directory).variable("T_A_FILE", "literal:a");
+    // By another user; by root, where others may write; and the name of another file of root's.
+    for plant in [
+        "printf 'root-file\\nsub/config\\nsub/\\n' >\"$0\" && chown 1000 \"$0\" && chmod 0400 \"$0\"",
+        "printf 'root-file\\nsub/config\\nsub/\\n' >\"$0\" && chmod 0666 \"$0\"",
+        "printf 'root-file\\nsub/config\\nsub/\\n' >\"$0.other\" && chmod 0400 \"$0.other\" && ln \"$0.other\" \"$0\"",
+    ] {
+        let _ = fs::remove_file(&list);
+        assert!(std::process::Command::new("sh").args(["-ec", plant]).arg(&list).status().unwrap().success());
+        let outcome = start.finishes();
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+        assert!(directory.join("root-file").exists() && directory.join("sub/config").exists(), "{plant}");
+    }
+}
+
+#[test]
+fn a_file_that_is_right_already_stays_untouched() {
+    let world = World::new();
+    let file = world.directory().join("T_A");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&file).unwrap());
+    let start = world.secret_init().directory(world.directory()).shell(":");
+    start.clone().variable("T_A_FILE", "literal:a").finishes().succeeds();
+    let first = inode();
+    for flag in ["--strict", "--exec"] {
+        start.clone().flag(flag).variable("T_A_FILE", "literal:a").finishes().succeeds();
+        assert_eq!(inode(), first, "{flag}");
+    }
+    // Other bytes, more of them, fewer, another mode, another owner, another name for the same file.
+    let mut last = first;
+    for (value, flag) in
+        [("literal:b", "--strict"), ("literal:bc", "--strict"), ("literal:b", "--strict"), ("${literal:b}", "--user=4242:4343")]
+    {
+        start.clone().flag(flag).variable("T_A_FILE", value).finishes().succeeds();
+        assert_ne!(inode(), last, "{value} {flag}");
+        last = inode();
+    }
+    set_mode(&file, 0o444);
+    start.clone().flag("--user=4242:4343").variable("T_A_FILE", "literal:b").finishes().succeeds();
+    assert_eq!(mode_of(&file), 0o400);
+    fs::hard_link(&file, world.path.join("second")).unwrap();
+    start.flag("--user=4242:4343").variable("T_A_FILE", "literal:b").finishes().succeeds();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&fs::metadata(&file).unwrap()), 1);
+}
+
+#[test]
+fn a_user_that_was_forgotten_takes_nothing_away_from_a_program_that_runs() {
+    let world = World::new();
+    let secret = world.file("secret", "one");
+    let start = world.secret_init().variable("T_A_FILE", format!("file:{}", secret.display()));
+    let script = "echo runs; while read line; do cat $T_A_FILE; echo; done";
+    let mut running = start.clone().directory(world.directory()).flag("--user=4242:4343").shell(script).listens().spawn();
+    running.line("runs");
+    let reads = |running: &mut support::Running, expected: &str| {
+        running.say("read");
+        running.line(expected);
+    };
+    reads(&mut running, "one");
+    let other = start.clone().directory(world.directory());
+    other.clone().flag("--exec").shell(":").finishes().succeeds();
+    reads(&mut running, "one");
+    fs::write(&secret, "two").unwrap();
+    other.clone().flag("write").finishes().succeeds();
+    reads(&mut running, "two");
+    fs::write(&secret, "three").unwrap();
+    other.clone().flag("--exec").shell(":").finishes().succeeds();
+    reads(&mut running, "three");
+    assert_eq!(other.flag("write").flag("--user=nobody-here").finishes().code(), 78);
+    reads(&mut running, "three");
+    drop(running.stdin.take());
+    assert_eq!(running.finishes().code(), 0);
+}
+
+#[test]
+fn the_default_directory_is_not_closed_for_a_program_that_runs() {
+    let world = World::new();
+    let fifo = world.path.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let inside = format!(
+        "init=$0; fifo={}; export T_A_FILE=literal:a; $init --user=4242:4343 -- sh -c 'read line; cat $T_A_FILE' <$fifo & exec 3>$fifo; \
+         until [ -e /run/secret-init/T_A ]; do :; done; \
+         $init --exec -- true; $init write; $init write --user=nobody-here; stat -c %a /run/secret-init; echo go >&3; wait $!",
+        fifo.display()
+    );
+    let binary = support::binary().display().to_string();
+    let outcome = world.secret_init().bare().as_pid_1().program(["sh", "-c", &inside, &binary]).finishes();
+    assert_eq!(outcome.stdout, "711\na", "{}", outcome.stderr);
+}
+
+#[test]
+fn a_write_that_fails_removes_nothing() {
+    let world = World::new();
+    let start = world.secret_init().flag("write").directory(world.directory()).variable("T_A_FILE", "literal:a");
+    start.clone().variable("T_B_FILE", "literal:b").finishes().succeeds();
+    fs::create_dir(world.directory().join("T_C")).unwrap();
+    assert_eq!(start.clone().variable("T_C_FILE", "literal:c").finishes().code(), 73);
+    assert_eq!(names_in(world.directory()), [".secret-init.files", "T_A", "T_B", "T_C"]);
+    // It is still known for the next one.
+    start.finishes().succeeds();
+    assert_eq!(names_in(world.directory()), [".secret-init.files", "T_A", "T_C"]);
 }
 
 #[test]

@@ -842,14 +842,20 @@ fn term_while_secrets_are_read_ends_the_start_in_every_mode() {
                 let path = secret.to_str().unwrap();
                 let start =
                     start.clone().around(&["strace", "-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=openat2", "-e", &injection]);
-                let running = start.variable("TOKEN_FILE", &secret).shell("echo started; sleep 1000").spawn();
-                let supervisor = supervisor(&running);
-                eventually("the secret is being opened", || {
-                    let mut both = children(supervisor);
-                    both.push(supervisor);
-                    both.iter().any(|&pid| sleeps_in(pid) == Some(libc::SYS_openat2)).then_some(())
+                let start = start.variable("TOKEN_FILE", &secret).shell("echo started; exec sleep 30");
+                let running = eventually("a signal comes while the secret is being opened", || {
+                    let running = start.spawn();
+                    let supervisor = supervisor(&running);
+                    let is_opening = || {
+                        let mut both = children(supervisor);
+                        both.push(supervisor);
+                        both.iter().any(|&pid| sleeps_in(pid) == Some(libc::SYS_openat2))
+                    };
+                    eventually("the secret is being opened", || is_opening().then_some(()));
+                    send(supervisor, signal);
+                    // On a busy machine it may have come too late.
+                    is_opening().then_some(running)
                 });
-                send(supervisor, signal);
                 let outcome = running.finishes();
                 assert_eq!((outcome.code(), outcome.stdout.as_str()), (128 + signal, ""), "{outcome:?}");
             }

@@ -25,6 +25,8 @@ pub struct Directory {
     pub path: PathBuf,
     /// Others can write to it, say.
     pub warning: Option<Problem>,
+    /// Whether nobody else had it locked when we last looked: no program runs with what is in it.
+    is_alone: bool,
     descriptor: OwnedFd,
 }
 
@@ -34,6 +36,7 @@ const DEFAULT: &str = "/run/secret-init";
 const SHARED_MEMORY: &str = "/dev/shm";
 /// Which of our names are in the directory, one a line: what a later start may sweep.
 const MANIFEST: &str = ".secret-init.files";
+const MANIFEST_MODE: u32 = 0o400;
 
 /// From linux/magic.h; nix has no name for it, and the type differs between C libraries.
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -102,8 +105,11 @@ impl Directory {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | extra;
         let descriptor = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
-        let mut directory = Self { path: path.to_owned(), warning: None, descriptor };
+        let mut directory = Self { path: path.to_owned(), warning: None, is_alone: false, descriptor };
+        directory.is_alone = directory.flock(FlockArg::LockExclusiveNonblock);
         let checked = directory.check(mode, is_new, allow_disk, account);
+        // Until the files are written others may look too.
+        directory.flock(FlockArg::LockSharedNonblock);
         if is_new && checked.is_err() {
             let _ = std::fs::remove_dir(path);
         }
@@ -125,9 +131,10 @@ impl Directory {
         }
         let mut status = self.status()?;
         // What we made gets its mode whatever the umask, and so does our own mount point, which Docker makes with 1777. Any other directory of ours is at
-        // least opened for the program's user to go through.
+        // least opened for the program's user to go through, and none is closed for a program that runs.
         let present = status.st_mode & 0o7777;
-        let wanted = if is_new || self.path == Path::new(DEFAULT) { mode } else { present | (mode & 0o011) };
+        let is_to_be_set = is_new || self.is_alone && self.path == Path::new(DEFAULT);
+        let wanted = if is_to_be_set { mode } else { present | (mode & 0o011) };
         let is_ours = status.st_uid == nix::unistd::geteuid().as_raw();
         if is_ours && present != wanted && nix::sys::stat::fchmod(&self.descriptor, Mode::from_bits_truncate(wanted)).is_ok() {
             status = self.status()?;
@@ -150,8 +157,9 @@ impl Directory {
     /// # Errors
     ///
     /// A problem with exit code 73 when somebody does.
-    pub fn share(&self) -> Result<(), Problem> {
+    pub fn share(&mut self) -> Result<(), Problem> {
         const TRIES: u32 = 200;
+        self.is_alone = self.flock(FlockArg::LockExclusiveNonblock);
         for _ in 0..TRIES {
             if self.flock(FlockArg::LockSharedNonblock) {
                 return Ok(());
@@ -162,35 +170,64 @@ impl Directory {
         Err(about(&self.path, "another process holds its lock (flock)").hint("give each container a directory of its own"))
     }
 
-    /// Takes the lock, and when nobody else has it removes what an earlier start left: what it did not finish, and files that this one does not have.
-    /// Then the names of this one's are noted for the next start.
+    /// Takes the lock, notes the names of what will be written for the next start, and when nobody else has the directory removes what an earlier start did not
+    /// finish, and what is in the way. Gives what an earlier start left besides, to be [`swept`](Self::sweep) when the new files are in place.
     ///
     /// # Errors
     ///
     /// A problem with exit code 73 when the list of our names cannot be written.
-    pub fn sweep(&self, plan: &Plan, secrets: &Secrets) -> Result<(), Problem> {
-        let is_alone = self.flock(FlockArg::LockExclusiveNonblock);
-        if !is_alone {
+    pub fn claim(&mut self, plan: &Plan, secrets: &Secrets) -> Result<Vec<String>, Problem> {
+        self.is_alone = self.flock(FlockArg::LockExclusiveNonblock);
+        if !self.is_alone {
             self.share()?;
         }
         let planned = lines(plan, secrets);
         let mut others = self.manifest();
         others.retain(|line| !planned.contains(line));
-        if is_alone {
-            others.drain(..).for_each(|line| self.remove_line(&line));
-            for name in names(self).iter().filter(|name| files::is_temporary(name)) {
-                let _ = nix::unistd::unlinkat(self, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        if self.is_alone {
+            for name in names(&*self).iter().filter(|name| files::is_temporary(name)) {
+                let _ = nix::unistd::unlinkat(&*self, name.as_str(), UnlinkatFlags::NoRemoveDir);
             }
             for group in planned.iter().filter_map(|line| line.strip_suffix('/')) {
                 if let Ok(group) = self.walk(group, open_directory) {
                     group::sweep(&group);
                 }
             }
+            let (in_the_way, left): (Vec<_>, Vec<_>) =
+                others.into_iter().partition(|line| planned.iter().any(|planned| collide(line, planned)));
+            for line in &in_the_way {
+                self.remove_line(line);
+            }
+            others = left;
         }
-        // What is still there of others belongs to a start that runs beside this one.
-        let manifest: Vec<String> = planned.into_iter().chain(others).map(|line| line + "\n").collect();
-        files::replace(self, MANIFEST, manifest.concat().as_bytes(), 0o400)?;
-        self.share()
+        self.note(planned.iter().chain(&others))?;
+        Ok(others)
+    }
+
+    /// Removes what an earlier start left, unless another runs beside this one, to which it belongs; then others may use the directory too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::claim`].
+    pub fn sweep(&mut self, plan: &Plan, secrets: &Secrets, others: &[String]) -> Result<(), Problem> {
+        if self.is_alone && !others.is_empty() {
+            for line in others {
+                self.remove_line(line);
+            }
+            self.note(lines(plan, secrets).iter())?;
+        }
+        self.flock(FlockArg::LockSharedNonblock);
+        Ok(())
+    }
+
+    /// Whether files that are there are a running program's, and nobody else can have put them there.
+    pub fn is_in_use(&self) -> bool {
+        !self.is_alone && self.warning.is_none()
+    }
+
+    fn note<'a>(&self, lines: impl Iterator<Item = &'a String>) -> Result<(), Problem> {
+        let manifest: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
+        files::replace(self, MANIFEST, manifest.as_bytes(), MANIFEST_MODE)
     }
 
     #[allow(
@@ -201,12 +238,17 @@ impl Directory {
         nix::fcntl::flock(self.descriptor.as_raw_fd(), how).is_ok()
     }
 
+    /// What an earlier start noted. A list that another user could have written is none: it would have us remove what is not ours.
     fn manifest(&self) -> Vec<String> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let Ok(file) = nix::fcntl::openat(&self.descriptor, MANIFEST, flags, Mode::empty()) else { return Vec::new() };
+        let is_ours = nix::sys::stat::fstat(&file).is_ok_and(|status| {
+            let is_as_we_make_it = status.st_mode == SFlag::S_IFREG.bits() | MANIFEST_MODE && status.st_nlink == 1;
+            is_as_we_make_it && status.st_uid == nix::unistd::geteuid().as_raw()
+        });
         let mut text = String::new();
         let is_read = std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::from(file), 1 << 20), &mut text).is_ok();
-        text.lines().filter(|line| is_read && is_path(line.trim_end_matches('/'))).map(str::to_owned).collect()
+        text.lines().filter(|line| is_ours && is_read && is_path(line.trim_end_matches('/'))).map(str::to_owned).collect()
     }
 
     /// Removes what a line of the manifest names, and the directories above it that are empty then. That it is gone already, or cannot be removed, harms nobody.
@@ -277,6 +319,13 @@ impl AsFd for Below<'_> {
 /// The directory of a path, empty for our own, and the name in it.
 pub fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// Whether two lines of the manifest cannot both be: one lies below the other, or is a file where the other is a directory.
+fn collide(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
+    let is_below = |path: &str, directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+    one == other || is_below(one, other) || is_below(other, one)
 }
 
 fn make_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, SFlag};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
-use super::directory::{Directory, kind, split};
+use super::directory::{Below, Directory, kind, split};
 use super::group::Generation;
 use crate::plan::{File, Plan, Target};
 use crate::report::{Code, Problem, printable};
@@ -30,28 +30,37 @@ pub struct Wanted<'a> {
     pub owner: Option<Ownership>,
 }
 
-/// Writes all files under temporary names, and when that worked gives each its own: what can fail comes before anything is visible.
+/// Writes all files under temporary names, and when that worked gives each its own: what can fail comes before anything is visible. What is right already stays
+/// untouched, so that a probe beside a running program (`docker exec … secret-init --exec`) changes nothing for it.
 pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, owners: &[Option<Ownership>]) -> Result<(), Problem> {
     let mut singles = Vec::new();
     let mut groups: BTreeMap<&str, Vec<Wanted>> =
         plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
     for ((delivery, secret), &owner) in plan.deliveries.iter().zip(secrets).zip(owners) {
         if let (Target::File(file), Some(secret)) = (&delivery.target, secret) {
+            let owner = owner.or_else(|| owner_in_use(directory, &file.path));
             let wanted = Wanted { file, name: &delivery.name, secret, owner };
-            match groups.get_mut(file.parent()) {
+            match groups.get_mut(file.parent()).filter(|_| file.group.is_some()) {
                 Some(group) => group.push(wanted),
                 None => singles.push(wanted),
             }
         }
     }
     let mut staged = Vec::new();
-    for wanted in &singles {
-        let Wanted { file, name, secret, owner } = wanted;
-        let single = Staged::write(directory, &file.path, secret.expose(), file.mode, *owner);
+    for Wanted { file, name, secret, owner } in &singles {
+        let (path, content) = (&file.path, secret.expose());
+        let single = match present(directory, path, content, file.mode, *owner).map_err(|problem| problem.about(name))? {
+            Present::Right => continue,
+            // The one thing that a rename cannot replace, and then others would already have their new names.
+            Present::Directory => Err(problem(directory, path, "cannot be replaced: is a directory", Errno::EISDIR)),
+            Present::Other => Staged::write(directory, path, content, file.mode, *owner),
+        };
         staged.push((single.map_err(|problem| problem.about(name))?, name));
     }
-    let generations: Vec<Generation> =
-        groups.iter().map(|(path, files)| Generation::stage(directory, path, files)).collect::<Result<_, _>>()?;
+    let mut generations = Vec::new();
+    for (path, files) in &groups {
+        generations.extend(Generation::stage(directory, path, files)?);
+    }
     for (file, name) in staged {
         file.commit().map_err(|problem| problem.about(name))?;
     }
@@ -96,17 +105,11 @@ struct Staged<'a> {
 impl<'a> Staged<'a> {
     fn write(directory: &'a Directory, path: &'a str, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<Self, Problem> {
         let failed = |what: &str, errno: Errno| problem(directory, path, &format!("{what}: {}", errno.desc().to_lowercase()), errno);
-        let (parent, name) = split(path);
-        let parent = directory.below(parent)?;
         let (temporary, file) =
             with_temporary_name(|name| create(directory.as_fd(), name)).map_err(|errno| failed("cannot be made", errno))?;
         // From here on an error removes it.
         let staged = Self { directory, path, temporary: Some(temporary) };
         fill(file, content, mode, owner).map_err(|(what, errno)| failed(what, errno))?;
-        // The one thing that a rename cannot replace, and then others would already have their new names.
-        if kind(&parent, name) == SFlag::S_IFDIR {
-            return Err(failed("cannot be replaced", Errno::EISDIR));
-        }
         Ok(staged)
     }
 
@@ -128,6 +131,59 @@ impl Drop for Staged<'_> {
             let _ = nix::unistd::unlinkat(self.directory.as_fd(), temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
+}
+
+/// Whose a file is that a running program has, when nothing else is said: with a user that was forgotten it is not taken away from the program.
+fn owner_in_use(directory: &Directory, path: &str) -> Option<Ownership> {
+    if !directory.is_in_use() {
+        return None;
+    }
+    let FileStat { st_mode, st_uid: uid, st_gid: gid, .. } = nix::sys::stat::fstatat(directory, path, AtFlags::empty()).ok()?;
+    (SFlag::from_bits_truncate(st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(Ownership { uid, gid })
+}
+
+/// What has a name already.
+enum Present {
+    /// The very file that is wanted.
+    Right,
+    Directory,
+    /// Nothing, or something else.
+    Other,
+}
+
+fn present(directory: &Directory, path: &str, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<Present, Problem> {
+    let (parent, name) = split(path);
+    let parent = directory.below(parent)?;
+    if is_right(&parent, name, content, mode, owner) {
+        return Ok(Present::Right);
+    }
+    Ok(if kind(&parent, name) == SFlag::S_IFDIR { Present::Directory } else { Present::Other })
+}
+
+/// Whether a file has these bytes, this mode and this owner already, and no other name.
+pub fn is_right(parent: &Below, name: &str, content: &[u8], mode: u32, owner: Option<Ownership>) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let Ok(file) = nix::fcntl::openat(parent, name, flags, Mode::empty()) else { return false };
+    let Ok(status) = nix::sys::stat::fstat(&file) else { return false };
+    let is_owned = match owner {
+        Some(owner) => owner == Ownership { uid: status.st_uid, gid: status.st_gid },
+        None => status.st_uid == nix::unistd::geteuid().as_raw(),
+    };
+    if status.st_mode != SFlag::S_IFREG.bits() | mode || status.st_nlink != 1 || !is_owned {
+        return false;
+    }
+    // One byte more than is wanted tells a file that is longer.
+    let mut there = Secret::new(vec![0; content.len() + 1]);
+    let mut length = 0;
+    while length < there.len() {
+        match nix::unistd::read(&file, &mut there.expose_mut()[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    &there.expose()[..length] == content
 }
 
 /// Makes a file that was not there before, readable for us alone.
@@ -158,7 +214,7 @@ pub fn problem(directory: &Directory, path: &str, cause: &str, errno: Errno) -> 
     let problem = Problem::new(Code::CannotWrite, cause).about(path);
     match errno {
         Errno::ENOSPC | Errno::EDQUOT => {
-            problem.hint("make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice")
+            problem.hint("make the tmpfs larger (size=…), or deliver less: a file that is replaced needs its room twice, a group three times within 30 s")
         }
         Errno::EPERM | Errno::EACCES => problem.hint("the directory must be writable for us; with --user, keep the capability CHOWN"),
         Errno::EISDIR | Errno::ENOTEMPTY => problem.hint("a directory has this name; remove it"),

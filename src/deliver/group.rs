@@ -40,10 +40,14 @@ pub struct Generation<'a> {
 }
 
 impl<'a> Generation<'a> {
-    /// Writes the files of a group, and whatever else needs room.
-    pub fn stage(directory: &'a Directory, path: &'a str, wanted: &[Wanted<'a>]) -> Result<Self, Problem> {
+    /// Writes the files of a group, and whatever else needs room; nothing when the current generation is right.
+    pub fn stage(directory: &'a Directory, path: &'a str, wanted: &[Wanted<'a>]) -> Result<Option<Self>, Problem> {
         let failed = |what: &str, errno: Errno| problem(directory, path, what, errno);
         let group = directory.below(path)?;
+        remove_superseded(&group);
+        if is_right(&group, wanted) {
+            return Ok(None);
+        }
         let name = make_next(&group).map_err(|errno| failed("cannot be made", errno))?;
         // From here on an error removes it.
         let mut generation = Self { directory, path, name, files: Vec::new(), links: Vec::new(), is_current: false };
@@ -61,7 +65,7 @@ impl<'a> Generation<'a> {
         }
         let target = generation.name.clone();
         generation.link(&group, CURRENT, &target).map_err(|errno| failed("cannot be replaced", errno))?;
-        Ok(generation)
+        Ok(Some(generation))
     }
 
     /// Makes a link with a temporary name, unless it is there already.
@@ -99,11 +103,7 @@ impl<'a> Generation<'a> {
             self.links.pop();
         }
         for name in names(&group) {
-            if number(&name).is_some() {
-                if name != self.name && is_long_superseded(&group, &name) {
-                    remove_directory(&group, &name);
-                }
-            } else if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
+            if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
                 let _ = nix::unistd::unlinkat(&group, name.as_str(), UnlinkatFlags::NoRemoveDir);
             }
         }
@@ -124,6 +124,18 @@ impl Drop for Generation<'_> {
     }
 }
 
+/// Whether the current generation has the very files that are wanted, and each has its link.
+fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
+    let Some(Ok(inside)) = current(group).map(|name| open_directory(group, &name)) else { return false };
+    let inside = Below::Opened(inside);
+    let is_there = |Wanted { file, secret, owner, .. }: &Wanted| {
+        let (_, name) = split(&file.path);
+        is_file_link(group, name) && files::is_right(&inside, name, secret.expose(), file.mode, *owner)
+    };
+    let links = names(group).iter().filter(|name| is_file_link(group, name)).count();
+    links == wanted.len() && names(&inside).len() == wanted.len() && wanted.iter().all(is_there)
+}
+
 /// Makes the directory of the next generation, for us alone.
 fn make_next(group: &Below) -> Result<String, Errno> {
     let mut next = names(group).iter().filter_map(|name| number(name)).max().unwrap_or(0);
@@ -134,6 +146,16 @@ fn make_next(group: &Below) -> Result<String, Errno> {
             // A start beside this one had the same number in mind.
             Err(Errno::EEXIST) => {}
             result => return result.map(|()| name),
+        }
+    }
+}
+
+/// Removes generations that nobody reads any more. Before another is written, so that it has their room.
+fn remove_superseded(group: &Below) {
+    let current = current(group);
+    for name in names(group).iter().filter(|name| number(name).is_some() && current.as_ref() != Some(name)) {
+        if is_long_superseded(group, name) {
+            remove_directory(group, name);
         }
     }
 }
@@ -195,7 +217,8 @@ fn is_complete(generation: &FileStat) -> bool {
     generation.st_mode & 0o077 != 0
 }
 
-/// A generation's time is that of its end, which [`Generation::commit`] gives to it. One that is not complete has none: it may still be made.
+/// A generation's time is that of its end, which [`Generation::commit`] gives to it. One that is not complete has none: it may still be made. It is the wall clock's
+/// time, the only one that a file keeps: a clock that is set forward meanwhile ends the wait early.
 fn is_long_superseded(group: &Below, name: &str) -> bool {
     let Some(status) = status(group, name).filter(is_complete) else { return false };
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(status.st_mtime).unwrap_or(0) + 1);

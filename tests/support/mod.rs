@@ -265,7 +265,7 @@ pub struct Running {
     pub stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: Vec<String>,
-    stderr: Option<std::thread::JoinHandle<Vec<u8>>>,
+    stderr: Receiver<Vec<u8>>,
     status: Option<ExitStatus>,
 }
 
@@ -284,12 +284,13 @@ impl Running {
             }
         });
         let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
+        let (whole, stderr_text) = channel();
+        std::thread::spawn(move || {
             let mut text = Vec::new();
             let _ = stderr.read_to_end(&mut text);
-            text
+            let _ = whole.send(text);
         });
-        Self { stdin: child.stdin.take(), child, lines, seen: Vec::new(), stderr: Some(stderr), status: None }
+        Self { stdin: child.stdin.take(), child, lines, seen: Vec::new(), stderr: stderr_text, status: None }
     }
 
     /// The process that was started: secret-init itself, or its launcher.
@@ -332,7 +333,15 @@ impl Running {
 
     fn stderr_after_kill(&mut self) -> String {
         let _ = self.child.kill();
-        self.stderr.take().map_or_else(String::new, |reader| String::from_utf8_lossy(&reader.join().unwrap()).into_owned())
+        self.whole_stderr(Duration::from_secs(1))
+    }
+
+    /// What was printed on stderr, when it is closed in time: a process that was left behind may hold it.
+    fn whole_stderr(&self, patience: Duration) -> String {
+        match self.stderr.recv_timeout(patience.max(Duration::from_secs(1))) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(_) => "(stderr is still open)".to_owned(),
+        }
     }
 
     /// Sends a signal to the process that was started.
@@ -373,7 +382,7 @@ impl Running {
         while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             self.seen.push(line);
         }
-        let stderr = String::from_utf8_lossy(&self.stderr.take().unwrap().join().unwrap()).into_owned();
+        let stderr = self.whole_stderr(end.saturating_duration_since(Instant::now()));
         Outcome { status, stdout: self.seen.concat(), stderr }
     }
 }
