@@ -781,16 +781,38 @@ fn what_yaml_has_and_the_file_has_not_is_told() {
     refuses("---\nenv: {}\n---\nenv: {}\n", &[":3:1: a second document; the file holds one"]);
     refuses("[env]", &[&format!(":1:1: {ALL_KEYS}")]);
     refuses("hunter2", &[&format!(":1:1: {ALL_KEYS}")]);
-    refuses("env:\n\tA: x\n", &[":2:2: not YAML: tabs disallowed within this context (block indentation)"]);
-    refuses("env:\n  A: x\n B: y\n", &[":3:2: not YAML: while parsing a block mapping, did not find expected key"]);
+    let quotes = "hint: put the text in quotes";
+    refuses("env:\n\tA: x\n", &[":2:2: not YAML: tabs disallowed within this context (block indentation)", "hint: indent with spaces"]);
+    refuses(
+        "env:\n  A: x\n B: y\n",
+        &[
+            ":3:2: not YAML: while parsing a block mapping, did not find expected key",
+            "hint: keys that belong together begin in the same column",
+        ],
+    );
     refuses("env: { A: x", &[":1:6: not YAML: unclosed bracket '{'"]);
     refuses("env: { A: \"hunter2", &[":1:11: not YAML: unclosed quote"]);
-    refuses("env:\n  A: @hunter2\n", &[":2:6: not YAML: unexpected character; put the text in quotes"]);
-    refuses("env:\n  A: %hunter2\n", &[":2:6: not YAML: unexpected character; put the text in quotes"]);
-    refuses("env:\n  A: `hunter2`\n", &[":2:6: not YAML: unexpected character; put the text in quotes"]);
-    refuses("env:\n  A: ${hunter2: x}\n", &[":2:15: not YAML: mapping values are not allowed in this context"]);
+    for text in ["@hunter2", "%hunter2", "`hunter2`"] {
+        refuses(&format!("env:\n  A: {text}\n"), &[":2:6: not YAML: unexpected character", quotes]);
+    }
+    for (text, column) in [("${hunter2: x}", 15), ("hunter2: x", 13), ("hunter2: x: y", 13)] {
+        let fault = format!(":2:{column}: not YAML: mapping values are not allowed in this context");
+        refuses(&format!("env:\n  A: {text}\n"), &[&fault, quotes]);
+    }
+    refuses("env: { A: ${hunter2} }", &[":1:12: not YAML: while parsing a flow mapping, did not find expected ',' or '}'", quotes]);
+    refuses("files: [${hunter2}]", &[":1:10: not YAML: while parsing a flow sequence, expected ',' or ']'", quotes]);
+    refuses("env:\n  A: - hunter2\n", &[":2:6: not YAML: block sequence entries are not allowed in this context", quotes]);
+    let quote = "hint: a quote in a text: '' in single quotes, \\\" in double quotes";
+    refuses("env:\n  A: 'hunter's'\n", &[":2:14: not YAML: invalid trailing content after single-quoted scalar", quote]);
+    refuses("env:\n  A: \"hunter\"2\"\n", &[":2:14: not YAML: invalid trailing content after double-quoted scalar", quote]);
     refuses("%YAML 9.9\n---\nenv: {}\n", &[":1:1: not YAML: unsupported YAML major version"]);
-    refuses("env: { A: \"\\q\" }", &[":1:11: not YAML: while parsing a quoted scalar, found unknown escape character"]);
+    refuses(
+        "env: { A: \"\\q\" }",
+        &[
+            ":1:11: not YAML: while parsing a quoted scalar, found unknown escape character",
+            "hint: put the text in single quotes, which take a backslash as it is",
+        ],
+    );
 }
 
 #[test]
@@ -987,7 +1009,7 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
         ("a long key", filled("? ", "a", "\n"), unknown),
         ("a long alias", filled("*", "a", ""), no_alias),
         ("a long tag", filled("!", "a", ""), "a tag, which has no meaning here; write the value itself"),
-        ("NUL bytes", "\0".repeat(MEBIBYTE), "not YAML: unexpected character; put the text in quotes"),
+        ("NUL bytes", "\0".repeat(MEBIBYTE), "not YAML: unexpected character"),
         ("opened braces", filled("env: { A: '", "${a", "' }"), "A: no } closes ${"),
         ("unknown names", filled("env: { A: '", "${a}", "' }"), "A: no secret has the name in ${…}"),
         (

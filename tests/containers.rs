@@ -591,7 +591,7 @@ fn the_example_for_environment_files_does_what_its_readme_says() {
 }
 
 #[test]
-fn the_example_for_the_configuration_file_does_what_its_comments_say() {
+fn the_example_for_the_configuration_file_does_what_its_readme_says() {
     for compose in composes() {
         let project = Project::new("config-file", compose);
         follow_the_readme(

@@ -62,6 +62,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/references.md", "SCHEME:LOCATOR", "the_grammar_of_the_docs_is_that_of_the_help"),
     ("docs/references.md", "export DATABASE_URL=", "the_text_with_a_reference_of_the_docs_becomes_a_url"),
     ("docs/references.md", "# a comment", "the_environment_file_of_the_docs_means_what_it_says"),
+    ("compose-examples/config-file/README.md", "", "the_example_for_the_configuration_file_does_what_its_readme_says"),
     ("compose-examples/docker-secrets/README.md", "", "the_example_for_docker_secrets_does_what_its_readme_says"),
     ("compose-examples/dotenv/README.md", "", "the_example_for_environment_files_does_what_its_readme_says"),
 ];

@@ -62,7 +62,7 @@ pub fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
         let is_over = match event {
             Ok((event, span)) => builder.take(event, span.start.into(), span.tag_start().map(Position::from)),
             Err(error) => {
-                builder.faults.add(*error.marker(), syntax(error.kind()));
+                builder.faults.add_with(*error.marker(), syntax(error.kind()), remedy(error.kind()).map(str::to_owned));
                 true
             }
         };
@@ -77,8 +77,26 @@ pub fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
 fn syntax(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::RecursionLimitExceeded => format!("lies too deep: {DEEPEST} levels at most"),
-        ErrorKind::UnexpectedCharacter { .. } => "not YAML: unexpected character; put the text in quotes".to_owned(),
+        ErrorKind::UnexpectedCharacter { .. } => "not YAML: unexpected character".to_owned(),
         kind => format!("not YAML: {kind}"),
+    }
+}
+
+/// What to write instead, for the mistakes that people make with texts and columns.
+fn remedy(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::UnexpectedCharacter { .. }
+        | ErrorKind::MappingValueNotAllowed
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::BlockSequenceEntryNotAllowed => Some("put the text in quotes"),
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
+            Some("a quote in a text: '' in single quotes, \\\" in double quotes")
+        }
+        ErrorKind::UnknownQuotedScalarEscape => Some("put the text in single quotes, which take a backslash as it is"),
+        ErrorKind::ExpectedBlockMappingKey => Some("keys that belong together begin in the same column"),
+        ErrorKind::TabInBlockIndentation => Some("indent with spaces"),
+        _ => None,
     }
 }
 

@@ -338,13 +338,10 @@ impl Project {
         shell(&self.folder, &line, &[("COMPOSE_PROJECT_NAME", &self.name), ("BASE", &self.base.name), ("PORT", "0")])
     }
 
-    /// The lines of shell in the README of the example, or in the comment at the beginning of its compose.yaml.
+    /// The lines of shell in the README of the example.
     pub fn readme(&self) -> Vec<String> {
-        if let Ok(text) = fs::read_to_string(self.folder.join("compose.yaml")) {
-            return text.lines().filter_map(|line| line.strip_prefix("#     ")).map(str::to_owned).collect();
-        }
         let text = fs::read_to_string(self.folder.join("README.md")).unwrap();
-        text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().lines().map(str::to_owned).collect()
+        text.split("```sh\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines()).map(str::to_owned).collect()
     }
 
     /// The name of a service's container.
