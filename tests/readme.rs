@@ -95,7 +95,7 @@ fn assert_shows(table: &str, shown: &str) {
 }
 
 #[test]
-fn a_secret_that_is_missing_is_told_in_the_log_as_the_readme_says() {
+fn a_secret_that_the_user_may_not_read_is_told_in_the_log_as_the_readme_says() {
     let (base, world, compose) = (Image::base(), World::new(), composes()[0]);
     project(&world, &base);
     fs::set_permissions(world.path.join("secrets/redis_password"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
