@@ -23,7 +23,11 @@ fn block(language: &str, text: &str) -> String {
 
 /// A folder as the newcomer has it: the app, the Dockerfile of README, five secrets.
 fn project(world: &World, base: &Image) {
-    world.script("myapp", "#!/bin/sh\nfor name in DATABASE_URL JWT_SECRET_KEY OPENAI_API_KEY REDIS_PASSWORD SENTRY_DSN; do eval \"echo $name has \\${#$name}\"; done\necho \"$@\"\nexec sleep 9999\n");
+    // Of two images that are the same to the byte, Docker makes one: a test would take it away from another that still builds on it.
+    let app = format!("#!/bin/sh\n# {}\n", unique())
+        + "for name in DATABASE_URL JWT_SECRET_KEY OPENAI_API_KEY REDIS_PASSWORD SENTRY_DSN; do eval \"echo $name has \\${#$name}\"; done\n"
+        + "echo \"$@\"\nexec sleep 9999\n";
+    world.script("myapp", &app);
     world.file("Dockerfile", block("dockerfile", "ENTRYPOINT").replace("debian:12-slim", &base.name));
     world.file("compose.yaml", block("yaml", "services:"));
     for (name, length) in [("database_url", 41), ("jwt_secret_key", 32), ("openai_api_key", 51), ("redis_password", 20), ("sentry_dsn", 60)]
@@ -120,7 +124,8 @@ fn the_variable_that_the_readme_names_reaches_the_program_and_docker_does_not_se
     let (base, world) = (Image::base(), World::new());
     project(&world, &base);
     let image = Image { name: unique() };
-    assert_eq!(shell(&world.path, &format!("cp {} . && docker build -t {} .", binary().display(), image.name), &[]).code(), 0);
+    let built = shell(&world.path, &format!("cp {} . && docker build -t {} .", binary().display(), image.name), &[]);
+    assert_eq!(built.code(), 0, "{}", built.stderr);
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let option = readme.split('`').find(|text| text.starts_with("-e DB_PASSWORD_FILE=")).unwrap();
     let secret = world.file("db_password", "s3cret\n");
