@@ -319,7 +319,11 @@ impl Project {
         fs::copy(binary(), release.join("secret-init")).unwrap();
         let source = root().join("compose-examples").join(example).display().to_string();
         shell(&world.path, "cp -a \"$SOURCE\" \"$FOLDER\"", &[("SOURCE", &source), ("FOLDER", &folder.display().to_string())]).succeeds();
-        Self { world, folder, name: unique(), base: Image::base(), compose }
+        let name = unique();
+        // Of two images that are the same to the byte, Docker makes one: a test would take it away from another that still builds on it.
+        let app = fs::read_to_string(folder.join("app")).unwrap();
+        fs::write(folder.join("app"), format!("{app}# {name}\n")).unwrap();
+        Self { world, folder, name, base: Image::base(), compose }
     }
 
     /// A file of the example, with another content.
