@@ -228,7 +228,8 @@ impl<'a> Planner<'a> {
             }
             return;
         }
-        if self.is_skipped(name) {
+        // The configuration is ours alone: what it says is never there for something else.
+        if at.is_none() && self.is_skipped(name) {
             self.leave_alone(entry, "--skip names it");
         } else if let Some(plain) = plain_name(name).filter(|_| !value.is_empty()) {
             self.decide_file_variable(entry, plain, all);

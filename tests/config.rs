@@ -397,6 +397,15 @@ fn a_variable_of_the_container_that_is_left_alone_wins_over_nothing() {
     assert_eq!(shown(start), "T_B=y$\nT_B_FILE=/etc/b$\nT_TLS_CERT=x$\nT_TLS_CERT_FILE=/etc/tls.crt$\n");
 }
 
+#[test]
+fn skip_is_about_the_variables_of_the_container_and_not_about_those_of_the_file() {
+    let world = World::new();
+    with_secrets(&world);
+    let text = r##"{ secrets: { db: "file:/W/db.json" }, env: { T_A: "${db#password}", T_B_FILE: /W/token } }"##;
+    let start = configured(&world, text).flag("--skip=T_*").variable("T_C", "${literal:x}");
+    assert_eq!(shown(start), "T_A=p@ss$\nT_B=t0ken$\nT_C=${literal:x}$\n");
+}
+
 // Files.
 
 #[test]
