@@ -126,7 +126,7 @@ pub struct Options {
     pub store: Vec<(&'static str, String)>,
 }
 
-/// What is wrong with the text of a reference. Nothing of the text is in it but option names.
+/// What is wrong with the text of a reference. Nothing of the text is in it but the names of options that there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// What is wrong.
@@ -478,7 +478,7 @@ impl Options {
             }
             _ => {
                 let Some(known) = row.options.iter().find(|known| **known == name) else {
-                    return Err(unknown_option(row, name));
+                    return Err(unknown_option(row));
                 };
                 if self.store.iter().any(|(given, _)| given == known) {
                     return Err(twice());
@@ -495,13 +495,11 @@ impl Options {
     }
 }
 
-fn unknown_option(row: &Row, name: &str) -> Malformed {
+/// The name of the option is not told: the whole may be a password that begins like a reference.
+fn unknown_option(row: &Row) -> Malformed {
     let mut known = vec!["optional", "default", "decode", "trim", "refresh", "mode"];
     known.extend(row.options);
-    Malformed::hint(
-        format!("unknown option {}; {} takes {}", printable(name.as_bytes()), row.prefix, known.join(", ")),
-        "a ? in a path is written as %3F",
-    )
+    Malformed::hint(format!("unknown option; {} takes {}", row.prefix, known.join(", ")), "a ? in a path is written as %3F")
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, Malformed> {

@@ -598,7 +598,15 @@ fn without_a_program_nothing_starts() {
 
 #[test]
 fn a_value_that_begins_like_a_reference_is_not_told_when_it_may_be_a_password() {
-    for value in ["pass:hunter2", "pass:hunter2?mode=0440", "pass:hunter2?refresh=5m", "pass:hunter2?x", "pass:hunter2#", "pass:hunter2%"] {
+    for value in [
+        "pass:hunter2",
+        "pass:hunter2?mode=0440",
+        "pass:hunter2?refresh=5m",
+        "pass:hunter2?x",
+        "pass:x?hunter2=x",
+        "pass:hunter2#",
+        "pass:hunter2%",
+    ] {
         let outcome = World::new().secret_init().variable("OPENSSL_PASSIN", value).shell("echo started").finishes();
         assert!(!outcome.stderr.contains("hunter2") && outcome.stderr.contains("OPENSSL_PASSIN: "), "{}", outcome.stderr);
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (78, ""));
