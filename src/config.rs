@@ -371,14 +371,24 @@ impl Scalar for Mode {
 pub struct Owner(pub String);
 
 impl Scalar for Owner {
-    const EXPECTED: &'static str = "an owner as USER or USER:GROUP, names or numbers";
+    const EXPECTED: &'static str = "an owner as USER or USER:GROUP, names or numbers from 0 to 4294967294";
 
     fn parse(text: &str) -> Option<Self> {
+        // The highest number means "unchanged" to the kernel.
+        let is_number = |part: &str| {
+            part.len() <= 10 && part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse().is_ok_and(|id: u32| id != u32::MAX)
+        };
+        let is_name = |part: &str| part.starts_with(|first: char| !first.is_ascii_digit() && !matches!(first, '+' | '-' | '.'));
         let parts: Vec<&str> = text.split(':').collect();
-        (parts.len() <= 2 && parts.iter().all(|part| !part.is_empty())).then(|| Self(text.to_owned()))
+        (parts.len() <= 2 && parts.iter().all(|part| is_number(part) || is_name(part))).then(|| Self(text.to_owned()))
     }
 
+    /// A user may have the name `true`, which is a text here.
     fn schema() -> Json {
-        json!({ "type": ["string", "integer"], "pattern": "^[^:]+(:[^:]+)?$" })
+        json!({
+            "type": ["string", "integer", "boolean"],
+            "pattern": "^([0-9]{1,10}|[^:0-9.+-][^:]*)(:([0-9]{1,10}|[^:0-9.+-][^:]*))?$",
+            "minimum": 0,
+        })
     }
 }

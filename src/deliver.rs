@@ -77,7 +77,7 @@ fn owners(plan: &Plan, account: Option<&Account>) -> (Vec<Option<Ownership>>, Ve
         owners.push(match named.map(|owner| Ownership::find(owner)).transpose() {
             Ok(owner) => owner.or(account.map(Account::ownership)),
             Err(problem) => {
-                problems.push(problem.about("owner").about(&delivery.name));
+                problems.push(delivery.about(problem.about("owner")));
                 None
             }
         });

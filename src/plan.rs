@@ -43,12 +43,26 @@ pub struct Plan {
 pub struct Delivery {
     /// The variable that asks for it, or the path of the file, printable: what messages name.
     pub name: String,
+    /// Where in the configuration it stands, printable: `PATH:LINE:COLUMN`; none for a variable of the container or of an environment file.
+    pub place: Option<String>,
     /// How its bytes are made.
     pub value: Template,
     /// `NAME_FILE=/path` drops newlines at the end, as `$(cat /path)` does.
     pub strip_newlines: bool,
     /// Where they go.
     pub target: Target,
+}
+
+impl Delivery {
+    /// Names the delivery that a problem is about, and where it stands.
+    #[must_use]
+    pub fn about(&self, problem: Problem) -> Problem {
+        let problem = problem.about(&self.name);
+        match &self.place {
+            Some(place) => problem.about(place),
+            None => problem,
+        }
+    }
 }
 
 /// Where a secret goes.
@@ -318,7 +332,7 @@ impl<'a> Planner<'a> {
         }
         let refreshed = |delivery: &&Delivery| delivery.value.references().any(|reference| reference.options.refresh.is_some());
         if let Some(delivery) = self.plan.deliveries.iter().find(refreshed) {
-            let problem = problem.about("refresh").about(&delivery.name);
+            let problem = delivery.about(problem.about("refresh"));
             self.warn(problem);
         }
     }
@@ -355,7 +369,8 @@ impl<'a> Planner<'a> {
             let cause = format!("goes to the same place as {}", earlier.name);
             return self.complain(entry, &cause, "keep one of the two");
         }
-        self.plan.deliveries.push(Delivery { name, value, strip_newlines, target });
+        let place = entry.at.map(|at| self.config.place(at));
+        self.plan.deliveries.push(Delivery { name, place, value, strip_newlines, target });
     }
 
     fn pass(&mut self, entry: &Entry) {

@@ -188,13 +188,13 @@ fn invalid(cause: &str) -> store::Failure {
 
 fn problem(delivery: &Delivery, reference: &Reference, failure: store::Failure) -> Problem {
     let code = failure.code();
-    let mut problem = Problem::new(code, failure.cause).about(reference).about(&delivery.name);
+    let mut problem = delivery.about(Problem::new(code, failure.cause).about(reference));
     problem.hint = failure.hint;
     if failure.kind == FailureKind::NotFound && problem.hint.is_none() {
-        problem.hint = Some(if delivery.strip_newlines {
-            format!("mount the secret there, or leave the variable alone with --skip {}", delivery.name)
-        } else {
-            "add ?optional=true or ?default=… if it may be missing".to_owned()
+        problem.hint = Some(match (delivery.strip_newlines, &delivery.place) {
+            (true, None) => format!("mount the secret there, or leave the variable alone with --skip {}", delivery.name),
+            (true, Some(_)) => "mount the secret there, or write NAME: \"${file:/PATH?optional=true}\" if it may be missing".to_owned(),
+            (false, _) => "add ?optional=true or ?default=… if it may be missing".to_owned(),
         });
     }
     problem
@@ -204,16 +204,16 @@ fn problem(delivery: &Delivery, reference: &Reference, failure: store::Failure) 
 fn check_variable(delivery: &Delivery, value: &Secret) -> Result<(), Problem> {
     let Target::Variable(name) = &delivery.target else { return Ok(()) };
     let Err(cause) = check_entry(name, value.expose()) else { return Ok(()) };
-    let hint = if delivery.strip_newlines {
-        format!("let the program read the file itself: --skip {}", delivery.name)
-    } else {
-        format!("deliver it as a file: {}_FILE=REFERENCE", delivery.name)
+    let hint = match (delivery.strip_newlines, &delivery.place) {
+        (true, None) => format!("let the program read the file itself: --skip {}", delivery.name),
+        (true, Some(_)) => "deliver it as a file, by files:".to_owned(),
+        (false, _) => format!("deliver it as a file: {}_FILE=REFERENCE", delivery.name),
     };
     let mut problem = Problem::new(Code::Data, cause);
     if let Some(reference) = delivery.value.references().next() {
         problem = problem.about(reference);
     }
-    Err(problem.about(&delivery.name).hint(hint))
+    Err(delivery.about(problem).hint(hint))
 }
 
 /// The result of a future that waits for nothing, as those of local stores: no runtime is needed for it.

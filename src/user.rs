@@ -111,12 +111,15 @@ pub fn find_in(text: &str, passwd: &[u8], group: &[u8]) -> Result<Account, Probl
     let uid = match (&entry, number(user.as_bytes())) {
         (Some(entry), _) => entry.uid,
         (None, Some(uid)) => uid,
+        (None, None) if is_like_number(user) => return Err(configuration("no user can have this number", IDS)),
         (None, None) => return Err(configuration("no such user in /etc/passwd", "give numbers, UID:GID, which need no entry")),
     };
     let gid = match (wanted_group, &entry) {
-        (Some(name), _) => {
-            find_group(name, group).ok_or_else(|| configuration("no such group in /etc/group", "give the group's number"))?
-        }
+        (Some(name), _) => match find_group(name, group) {
+            Some(gid) => gid,
+            None if is_like_number(name) => return Err(configuration("no group can have this number", IDS)),
+            None => return Err(configuration("no such group in /etc/group", "give the group's number")),
+        },
         (None, Some(entry)) => entry.gid,
         (None, None) => return Err(configuration("the user has no entry in /etc/passwd", "give the group too, as UID:GID")),
     };
@@ -162,6 +165,14 @@ fn find_group(name: &str, group: &[u8]) -> Option<u32> {
 
 fn is_member(fields: &[&[u8]], user: &[u8]) -> bool {
     fields.get(3).is_some_and(|members| members.split(|&byte| byte == b',').any(|member| member == user))
+}
+
+const IDS: &str = "a number is from 0 to 4294967294";
+
+/// Whether a text was meant as a number.
+fn is_like_number(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A decimal number without a sign. The highest is no id: it means "unchanged" to the kernel.
@@ -305,8 +316,11 @@ mod tests {
         assert_eq!(find("nobody").unwrap_err(), "no such user in /etc/passwd");
         assert_eq!(find("4242").unwrap_err(), "the user has no entry in /etc/passwd");
         assert_eq!(find("app:nogroup").unwrap_err(), "no such group in /etc/group");
-        assert_eq!(find("-1:0").unwrap_err(), "no such user in /etc/passwd");
-        assert_eq!(find("4294967295:0").unwrap_err(), "no such user in /etc/passwd");
+        for text in ["-1:0", "4294967295:0", "99999999999"] {
+            assert_eq!(find(text).unwrap_err(), "no user can have this number", "{text}");
+        }
+        let problem = find_in("0:4294967295", PASSWD, GROUP).unwrap_err();
+        assert_eq!((problem.cause.as_str(), problem.hint.as_deref()), ("no group can have this number", Some(IDS)));
         assert_eq!(find("bad").unwrap_err(), "no such user in /etc/passwd");
     }
 }

@@ -351,7 +351,7 @@ const WARNED: &[Warned] = &[
         r#"{ secrets: { a: "file:/W/none?refresh=5m&default=x" }, env: { T_B: "${a}", T_A: "${a}" } }"#,
         |_, start| start,
         "T_A=x$\nT_B=x$\n",
-        &["T_A: refresh: is not acted on: this version fetches once, at the start"],
+        &["c.yaml:1:114: T_A: refresh: is not acted on: this version fetches once, at the start"],
     ),
 ];
 
@@ -458,11 +458,11 @@ files:
   - { path: c, from: "literal:x", owner: 4242 }
 "#;
     let lines = [
-        "a: owner: nobody-here: no such user in /etc/passwd",
+        "c.yaml:3:5: a: owner: nobody-here: no such user in /etc/passwd",
         "hint: give numbers, UID:GID, which need no entry",
-        "b: owner: 0:nothing-here: no such group in /etc/group",
+        "c.yaml:4:5: b: owner: 0:nothing-here: no such group in /etc/group",
         "hint: give the group's number",
-        "c: owner: 4242: the user has no entry in /etc/passwd",
+        "c.yaml:5:5: c: owner: 4242: the user has no entry in /etc/passwd",
         "hint: give the group too, as UID:GID",
     ];
     for mode in ["--group", "--exec"] {
@@ -478,6 +478,30 @@ files:
 }
 
 #[test]
+fn a_secret_that_cannot_be_had_is_told_with_its_place() {
+    let world = World::new();
+    with_secrets(&world);
+    let text = r##"
+secrets: { db: "file:/W/db.json" }
+env:
+  T_A: "${db#usr}"
+  T_B_FILE: /W/none
+files: [{ path: a, from: "${db#usr}" }]
+"##;
+    let path = world.path.display();
+    let lines = [
+        &format!("c.yaml:4:8: T_A: file:{path}/db.json#usr: no such key"),
+        "hint: add ?optional=true or ?default=… if it may be missing",
+        &format!("c.yaml:5:13: T_B_FILE: file:{path}/none: no such file"),
+        "hint: mount the secret there, or write NAME: \"${file:/PATH?optional=true}\" if it may be missing",
+        &format!("c.yaml:6:9: a: file:{path}/db.json#usr: no such key"),
+        "hint: add ?optional=true or ?default=… if it may be missing",
+        "3 of 3 secrets failed; the program was not started",
+    ];
+    configured(&world, text).directory(world.directory()).shell("echo started").finishes().fails(66, &lines);
+}
+
+#[test]
 fn only_root_with_its_capability_gives_files_away() {
     let world = World::new();
     set_mode(&world.path, 0o777);
@@ -485,7 +509,7 @@ fn only_root_with_its_capability_gives_files_away() {
     let start = configured(&world, text).directory(world.path.join("of-its-own")).shell("echo started");
     let lines = |uid: &str| {
         [
-            format!("a: owner: 4242:4343: only root can give files away, with the capability CHOWN; this is uid {uid}"),
+            format!("c.yaml:1:9: a: owner: 4242:4343: only root can give files away, with the capability CHOWN; this is uid {uid}"),
             "hint: leave the owner out, or let the container start as root with cap_add: [CHOWN] and give the program its user with --user"
                 .into(),
             NOT_STARTED.into(),
@@ -628,8 +652,6 @@ fn each_mistake_is_told_with_its_place() {
         (file("mode: '0200'"), "1:45: files[0].mode", "an octal mode like 0440: the owner reads, and others never write"),
         (file("mode: '0o400'"), "1:45: files[0].mode", "an octal mode like 0440: the owner reads, and others never write"),
         (file("mode: rw"), "1:45: files[0].mode", "an octal mode like 0440: the owner reads, and others never write"),
-        (file("owner: 'a:b:c'"), "1:46: files[0].owner", "an owner as USER or USER:GROUP, names or numbers"),
-        (file("owner: ':b'"), "1:46: files[0].owner", "an owner as USER or USER:GROUP, names or numbers"),
         (file("group: a/b"), "1:46: files[0].group", name),
         (rotation("refresh: soon"), "1:22: rotation.refresh", "a duration of at least 5s, like 30s, 5m or 1h"),
         (rotation("refresh: 1"), "1:22: rotation.refresh", "a duration of at least 5s, like 30s, 5m or 1h"),
@@ -668,6 +690,14 @@ fn each_mistake_is_told_with_its_place() {
         ("files: [hunter2]".to_owned(), "1:9: files[0]", "the keys path, from, mode, owner, group"),
     ] {
         refuses(&document, &[&format!(":{place}: expected {expected}")]);
+    }
+}
+
+#[test]
+fn an_owner_is_a_name_or_a_number_that_an_id_can_be() {
+    for owner in ["'a:b:c'", "':b'", "'4294967295:1'", "99999999999", "1000.5", "'1:-1'"] {
+        let document = format!("files: [{{ path: a, from: 'literal:x', owner: {owner} }}]");
+        refuses(&document, &[":1:46: files[0].owner: expected an owner as USER or USER:GROUP, names or numbers from 0 to 4294967294"]);
     }
 }
 
@@ -857,7 +887,7 @@ hunter2: x
             &format!(":10:5: files[0]: {FILE_KEYS}"),
             ":11:13: files[1].path: expected a path below the directory, like db or tls/tls.key: parts of A-Z a-z 0-9 _ . -, none of which begins with a dot",
             ":11:38: files[1].mode: expected an octal mode like 0440: the owner reads, and others never write",
-            ":11:54: files[1].owner: expected an owner as USER or USER:GROUP, names or numbers",
+            ":11:54: files[1].owner: expected an owner as USER or USER:GROUP, names or numbers from 0 to 4294967294",
             &format!(":11:73: files[1].group: {name}"),
             &format!(":11:85: files[1]: unknown key; {FILE_KEYS}"),
             ":12:11: stores: the key type is missing, since the name is no kind of store",

@@ -684,7 +684,7 @@ fn an_optional_secret_that_is_absent_is_not_in_the_generation() {
     fs::remove_file(world.path.join("key")).unwrap();
     let outcome = configured(&world, PAIR).flag("write").finishes();
     let lines = [
-        &format!("tls/tls.key: file:{}: no such file", world.path.join("key").display()),
+        &format!("c.yaml:4:5: tls/tls.key: file:{}: no such file", world.path.join("key").display()),
         "hint: add ?optional=true or ?default=… if it may be missing",
         "1 of 2 secrets failed; nothing was written",
     ];

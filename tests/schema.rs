@@ -152,6 +152,9 @@ files:
 - { path: i, from: "file:/x", owner: "1000:1000" }
 - { path: j, from: "file:/x", owner: 1000:50 }
 - { path: k, from: "file:/x", owner: app:ssl }
+- { path: k1, from: "file:/x", owner: "0:4294967294" }
+- { path: k2, from: "file:/x", owner: true }
+- { path: k3, from: "file:/x", owner: "_x.y-z:ä" }
 - { path: l/m, from: "file:/x", group: l }
 - { path: 1, from: 1 }
 "#,
@@ -222,6 +225,11 @@ const WRONG: &[&str] = &[
     "files: [{ path: a, from: 'file:/x', owner: ':a' }]",
     "files: [{ path: a, from: 'file:/x', owner: 'a:b:c' }]",
     "files: [{ path: a, from: 'file:/x', owner: [a] }]",
+    "files: [{ path: a, from: 'file:/x', owner: -1 }]",
+    "files: [{ path: a, from: 'file:/x', owner: '-1' }]",
+    "files: [{ path: a, from: 'file:/x', owner: 1000.5 }]",
+    "files: [{ path: a, from: 'file:/x', owner: '99999999999' }]",
+    "files: [{ path: a, from: 'file:/x', owner: '0:99999999999' }]",
     "files: [{ path: a/b, from: 'file:/x', group: 'a b' }]",
     "rotation: []",
     "rotation: { unknown: x }",
