@@ -82,6 +82,11 @@ pub enum Context<'a> {
 pub trait Names {
     /// What has this name.
     fn find(&self, name: &str) -> Named<'_>;
+
+    /// Whether something has this name.
+    fn has(&self, name: &str) -> bool {
+        !matches!(self.find(name), Named::Unknown)
+    }
 }
 
 /// What a name stands for.
@@ -97,17 +102,31 @@ pub enum Named<'a> {
 impl Context<'_> {
     /// Whether a text between `${` and `}`, or longer, begins with something that is ours to replace.
     fn begins(&self, text: &[u8]) -> bool {
-        reference::begins(text) || matches!(self, Self::Configuration(_)) && name(text).is_some()
+        reference::begins(text) || matches!(self, Self::Configuration(_)) && name(text).is_some() || self.is_near_miss(text)
+    }
+
+    /// Whether a text after `${` begins with the name of a secret that is not written as it has to be: `${NAME.KEY}`, `${ NAME }`, `${NAME|FILTER}`. As
+    /// text it would reach the program unseen. A shell's `${NAME:-y}` is none.
+    fn is_near_miss(&self, text: &[u8]) -> bool {
+        let Self::Configuration(names) = self else { return false };
+        let trimmed = text.trim_ascii_start();
+        let (known, rest) = split_name(trimmed);
+        let is_shell = matches!(rest, [b':', b'-' | b'?' | b'+' | b'=', ..]);
+        let is_right = trimmed.len() == text.len() && (is_shell || name(text).is_some() || reference::begins(text));
+        !is_right && std::str::from_utf8(known).is_ok_and(|known| names.has(known))
     }
 }
 
 /// The name of a secret that a text begins with, and what follows it: `NAME}`, `NAME?…`, `NAME#…` or `NAME | …`. Not `${X:-y}`, which is a shell's.
 fn name(text: &[u8]) -> Option<(&str, &[u8])> {
-    let length = text.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(text.len());
-    let (name, rest) = text.split_at(length);
+    let (name, rest) = split_name(text);
     let is_end = matches!(rest.first(), None | Some(b'}' | b'?' | b'#')) || rest.starts_with(SEPARATOR);
     let name = std::str::from_utf8(name).ok()?;
     (is_name(name) && is_end).then_some((name, rest))
+}
+
+fn split_name(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(text.len()))
 }
 
 /// Whether a text can be the name of a secret: letters, digits, `_` and `-`, beginning with a letter or `_`.
@@ -204,6 +223,10 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
             && context.begins(after)
         {
             is_ours = true;
+            if context.is_near_miss(after) {
+                let hint = Some("write ${NAME}, ${NAME#KEY} or ${NAME | FILTER}; a literal ${ is written as $${");
+                return Err(unnamed(Malformed { cause: "what is around the name of a secret in ${…} has no meaning".into(), hint }));
+            }
             let Some(end) = after.iter().position(|&byte| byte == b'}') else {
                 let malformed = Malformed { cause: "no } closes ${".into(), hint: Some("a literal ${ is written as $${") };
                 // What only may be a name is not told: it could be text, and that a secret.

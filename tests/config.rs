@@ -151,18 +151,42 @@ fn what_only_looks_like_a_name_stays() {
     let text = r#"
 secrets: { db: "literal:x" }
 env:
-  T_A: "$db ${db:-y} ${ db } ${db |urlencode} ${} ${1a} ${a.b} $$ ${db"
+  T_A: "$db ${db:-y} ${db:?e} ${db:+y} ${db:=y} ${ other } ${other |urlencode} ${} ${1a} ${a.b} $$ ${db"
   T_B: "$$${db}"
-  T_C: "$${unknown} $${HOME} $${vault:a#b}"
+  T_C: "$${unknown} $${HOME} $${vault:a#b} $${db.user} $${ db }"
   T_D: "${db}${db}"
 "#;
     let start = configured(&world, text);
     let lines = ["c.yaml:4:8: T_A: no } closes ${", "hint: a literal ${ is written as $${", "1 problem in the plan; a start would fail"];
     start.flag("plan").finishes().fails(78, &lines);
     let start = configured(&world, &text.replace(" ${db\"", "\""));
-    let expected =
-        "T_A=$db ${db:-y} ${ db } ${db |urlencode} ${} ${1a} ${a.b} $$$\nT_B=$${db}$\nT_C=${unknown} ${HOME} ${vault:a#b}$\nT_D=xx$\n";
+    let expected = "T_A=$db ${db:-y} ${db:?e} ${db:+y} ${db:=y} ${ other } ${other |urlencode} ${} ${1a} ${a.b} $$$\nT_B=$${db}$\n\
+         T_C=${unknown} ${HOME} ${vault:a#b} ${db.user} ${ db }$\nT_D=xx$\n";
     assert_eq!(shown(start), expected);
+}
+
+#[test]
+fn what_nearly_is_the_name_of_a_secret_does_not_reach_the_program_as_text() {
+    for text in [
+        "${db.user}",
+        "${db:user}",
+        "${db|trim}",
+        "${db |trim}",
+        "${ db#user}",
+        "${db #user}",
+        "${ db }",
+        "${\tdb}",
+        "${ db",
+        "${db }",
+        "${db/user}",
+        "${ db:-y}",
+    ] {
+        let lines = [
+            ":2:11: A: what is around the name of a secret in ${…} has no meaning",
+            "hint: write ${NAME}, ${NAME#KEY} or ${NAME | FILTER}; a literal ${ is written as $${",
+        ];
+        refuses(&format!("secrets: {{ db: 'literal:x' }}\nenv: {{ A: 'hunter2 {text}' }}"), &lines);
+    }
 }
 
 #[test]
