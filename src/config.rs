@@ -184,11 +184,17 @@ mapping! {
 impl Read for Source {
     /// Always something: that it has a name is known, so what refers to the name is no second problem.
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
+        let at = node.at;
         let fields = if matches!(node.value, Value::Mapping(_)) {
             SourceFields::read(node, faults)
         } else {
             Whole::read(node, faults).map(|from| SourceFields { from, refresh: None, on_change: None })
         };
+        if let Some(SourceFields { from: Whole(reference), refresh: Some(_), .. }) = &fields
+            && reference.options.refresh.is_some()
+        {
+            faults.add_with(at, "refresh is given twice, by refresh: and in the reference", Some("keep one of the two".to_owned()));
+        }
         Some(match fields {
             Some(SourceFields { from: Whole(reference), refresh, on_change }) => Self { from: Some(reference), refresh, on_change },
             None => Self { from: None, refresh: None, on_change: None },

@@ -280,7 +280,8 @@ impl<'a> Planner<'a> {
             None => self.deliver(entry, Template::of(Reference::file(entry.value)), true, Target::Variable(plain.to_vec())),
             Some(template) => match String::from_utf8(plain.to_vec()) {
                 Ok(path) if reference::is_path(&path) => {
-                    let mode = mode(&template).unwrap_or(DEFAULT_MODE);
+                    let Ok(mode) = mode(&template) else { return self.complain_of_modes(entry) };
+                    let mode = mode.unwrap_or(DEFAULT_MODE);
                     let file = File { path, mode, owner: None, group: None, variable: Some(entry.name.to_vec()) };
                     self.deliver(entry, template, false, Target::File(file));
                 }
@@ -302,7 +303,8 @@ impl<'a> Planner<'a> {
             Err(fault) => return self.malformed(&entry, fault),
         };
         let entry = Entry { at: Some(at), ..entry };
-        let mode = match (given, mode(&template)) {
+        let Ok(mode) = mode(&template) else { return self.complain_of_modes(&entry) };
+        let mode = match (given, mode) {
             (Some(_), Some(_)) => {
                 return self.complain(&entry, "the mode is given twice, by mode: and in the reference", "keep one of the two");
             }
@@ -412,6 +414,10 @@ impl<'a> Planner<'a> {
         self.problems.push(self.about(entry, Problem::new(Code::Configuration, cause).hint(hint)));
     }
 
+    fn complain_of_modes(&mut self, entry: &Entry) {
+        self.complain(entry, "the references in it ask for different modes", "a file has one mode");
+    }
+
     fn warn_of_entry(&mut self, entry: &Entry, cause: &str) {
         self.warn(self.about(entry, Problem::new(Code::Configuration, cause)));
     }
@@ -465,9 +471,15 @@ impl Target {
 /// The mode of a file when nothing else is said.
 const DEFAULT_MODE: u32 = 0o400;
 
-/// The mode that a reference asks for.
-fn mode(template: &Template) -> Option<u32> {
-    template.references().find_map(|reference| reference.options.mode)
+/// The mode that the references ask for.
+///
+/// # Errors
+///
+/// When they ask for different ones.
+fn mode(template: &Template) -> Result<Option<u32>, ()> {
+    let mut modes = template.references().filter_map(|reference| reference.options.mode);
+    let first = modes.next();
+    if modes.all(|mode| Some(mode) == first) { Ok(first) } else { Err(()) }
 }
 
 /// What it means for the user that a command failed.

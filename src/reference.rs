@@ -267,8 +267,14 @@ impl Reference {
             None => (tail, None),
         };
         if let Some(options) = options.strip_prefix('?') {
+            let mut given = Vec::new();
             for option in options.split('&') {
                 self.options.set(row_of(self.scheme), option)?;
+                let name = option.split_once('=').map_or(option, |(name, _)| name);
+                if given.contains(&name) {
+                    return Err(twice(name));
+                }
+                given.push(name);
             }
         }
         selector.map_or(Ok(()), |selector| self.set_selector(selector))
@@ -451,8 +457,11 @@ impl Options {
             return Err(Malformed::hint("an option without a value", "options are written ?NAME=VALUE&NAME=VALUE"));
         };
         let value = decode_text(value)?;
-        let twice = || Malformed::new(format!("the option {name} is given twice"));
+        let twice = || twice(name);
         match name {
+            "optional" if self.optional => return Err(twice()),
+            "decode" if self.decode_base64 => return Err(twice()),
+            "trim" if self.trim => return Err(twice()),
             "optional" => self.optional = flag(name, &value)?,
             "default" => {
                 if self.default.replace(value).is_some() {
@@ -463,7 +472,8 @@ impl Options {
             "decode" => return Err(Malformed::new("decode takes base64")),
             "trim" => self.trim = flag(name, &value)?,
             "refresh" => {
-                let duration = duration(&value).ok_or_else(|| Malformed::new("refresh takes a duration like 30s, 5m or 1h"))?;
+                let duration =
+                    period(&value).ok_or_else(|| Malformed::new("refresh takes a duration of at least 5s, like 30s, 5m or 1h"))?;
                 if self.refresh.replace(duration).is_some() {
                     return Err(twice());
                 }
@@ -495,6 +505,11 @@ impl Options {
     }
 }
 
+/// Of an option that is known.
+fn twice(name: &str) -> Malformed {
+    Malformed::new(format!("the option {name} is given twice"))
+}
+
 /// The name of the option is not told: the whole may be a password that begins like a reference.
 fn unknown_option(row: &Row) -> Malformed {
     let mut known = vec!["optional", "default", "decode", "trim", "refresh", "mode"];
@@ -523,6 +538,15 @@ pub fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// More often than this a store is not asked.
+pub const SHORTEST_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often to look for a change: a [`duration`] of at least [`SHORTEST_PERIOD`].
+#[must_use]
+pub fn period(text: &str) -> Option<Duration> {
+    duration(text).filter(|&duration| duration >= SHORTEST_PERIOD)
 }
 
 /// An octal mode of a secret file: readable by its owner, executable or writable by nobody else, no special bits.

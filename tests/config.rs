@@ -811,6 +811,14 @@ fn variables_and_files_that_cannot_be_are_told() {
         "files: [{ path: a, from: 'file:/x?mode=0440', mode: '0440' }]",
         &[":1:9: a: the mode is given twice, by mode: and in the reference", "hint: keep one of the two"],
     );
+    let two = "${file:/x?mode=0444}${file:/y?mode=440}";
+    let modes = ["a: the references in it ask for different modes", "hint: a file has one mode"];
+    refuses(&format!("files: [{{ path: a, from: '{two}' }}]"), &[&format!(":1:9: {}", modes[0]), modes[1]]);
+    refuses(&format!("env: {{ a_FILE: '{two}' }}"), &[":1:16: a_FILE: the references in it ask for different modes", modes[1]]);
+    refuses(
+        "secrets: { a: { from: 'file:/x?refresh=5m', refresh: 10m } }",
+        &[":1:15: secrets.a: refresh is given twice, by refresh: and in the reference", "hint: keep one of the two"],
+    );
     refuses(
         "files: [{ path: a, from: 'literal:x' }, { path: a, from: 'literal:y' }]",
         &[":1:41: a: goes to the same place as a", "hint: keep one of the two"],

@@ -107,19 +107,16 @@ impl OnChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period(pub Duration);
 
-/// More often than this a store is not asked.
-const SHORTEST: Duration = Duration::from_secs(5);
-
 impl Scalar for Period {
     const EXPECTED: &'static str = "a duration of at least 5s, like 30s, 5m or 1h";
 
     fn parse(text: &str) -> Option<Self> {
-        reference::duration(text).filter(|&duration| duration >= SHORTEST).map(Self)
+        reference::period(text).map(Self)
     }
 
     fn schema() -> Json {
         let mut schema = <Delay as Scalar>::schema();
-        schema["minimum"] = json!(SHORTEST.as_secs());
+        schema["minimum"] = json!(reference::SHORTEST_PERIOD.as_secs());
         schema
     }
 }
