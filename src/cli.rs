@@ -388,7 +388,7 @@ pub fn is_setting(name: &[u8]) -> bool {
 
 /// What every `SECRET_INIT_*` variable begins with.
 pub const PREFIX: &[u8] = PREFIX_TEXT.as_bytes();
-const PREFIX_TEXT: &str = "SECRET_INIT_";
+const PREFIX_TEXT: &str = crate::config::SETTINGS;
 
 #[allow(clippy::unnecessary_wraps, reason = "a row of the table")]
 fn switch(option: &mut bool) -> Result<(), String> {

@@ -61,6 +61,7 @@ impl Config {
                 let document = yaml::parse(text, &mut faults).filter(|node| !matches!(node.value, Value::Null));
                 if let Some(mut document) = document.and_then(|node| Document::read(node, &mut faults)) {
                     document.check(&mut faults);
+                    document.refuse_settings(&mut faults);
                     document.secrets.sort();
                     config.document = document;
                 }
@@ -143,6 +144,18 @@ impl Document {
         Self { stores: Entries::default(), secrets: Entries::default(), env: Entries::default(), files: Vec::new(), rotation: None }
     }
 
+    fn refuse_settings(&mut self, faults: &mut Faults) {
+        self.env.0.retain(|(name, _)| {
+            let is_setting = name.0.starts_with(SETTINGS);
+            if is_setting {
+                let (cause, hint) = IS_A_SETTING;
+                let add = |faults: &mut Faults| faults.add_with(name.at, cause, Some(hint.to_owned()));
+                faults.within("env", |faults| faults.within(&name.0, add));
+            }
+            !is_setting
+        });
+    }
+
     /// What cannot be seen in one place alone.
     fn check(&self, faults: &mut Faults) {
         for (name, _) in &self.secrets.0 {
@@ -157,6 +170,13 @@ impl Document {
         }
     }
 }
+
+/// What the name of every setting of ours begins with, in the container's environment.
+pub const SETTINGS: &str = "SECRET_INIT_";
+
+/// What is wrong with a setting of ours among the variables for the program, and what to do.
+pub const IS_A_SETTING: (&str, &str) =
+    ("is a setting of secret-init, not a variable for the program", "give it as a flag, or in the container");
 
 /// Where a secret that has a name is.
 #[derive(Debug)]

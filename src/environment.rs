@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config;
 use crate::report::{Code, Problem, printable};
 use crate::store;
 use crate::sys;
@@ -53,6 +54,10 @@ impl Environment {
         let lines = store::parse_dotenv(&text)
             .map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
         for store::Line { name, value } in lines {
+            if name.starts_with(config::SETTINGS) {
+                let (cause, hint) = config::IS_A_SETTING;
+                return Err(Problem::new(Code::Configuration, cause).about(&name).hint(hint));
+            }
             check_entry(name.as_bytes(), value.expose()).map_err(|cause| Problem::new(Code::Data, cause).about(&name))?;
             let name = name.into_bytes();
             let value = value.expose().to_vec();

@@ -184,11 +184,6 @@ impl<'a> Planner<'a> {
         let count = entries.len();
         for (name, text) in &self.config.document.env.0 {
             let entry = Entry { name: name.0.as_bytes(), value: text.0.as_bytes(), at: Some(text.at) };
-            if entry.name.starts_with(cli::PREFIX) {
-                let problem = Problem::new(Code::Configuration, "is a setting of secret-init, not a variable for the program");
-                self.problems.push(self.about(&entry, problem.hint("give it as a flag, or in the container")));
-                continue;
-            }
             let inherited = entries[..count].iter().position(|other| other.name == entry.name);
             let file = entries[..count].iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other));
             match (inherited, file) {

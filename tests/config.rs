@@ -794,7 +794,7 @@ fn variables_and_files_that_cannot_be_are_told() {
         refuses(
             &format!("env: {{ {name}: hunter2 }}"),
             &[
-                &format!(":1:{}: {name}: is a setting of secret-init, not a variable for the program", 10 + name.len()),
+                &format!(":1:8: env.{name}: is a setting of secret-init, not a variable for the program"),
                 "hint: give it as a flag, or in the container",
             ],
         );

@@ -257,6 +257,18 @@ fn the_container_wins_over_an_environment_file_and_a_later_file_over_an_earlier(
 }
 
 #[test]
+fn a_setting_of_ours_in_an_environment_file_is_refused() {
+    let world = World::new();
+    let path = world.file(".env", "T_A=1\nSECRET_INIT_DIR=hunter2\n");
+    let lines = [
+        &format!("--env-file: {}: SECRET_INIT_DIR: is a setting of secret-init, not a variable for the program", path.display()),
+        "hint: give it as a flag, or in the container",
+        "1 problem in the plan; the program was not started",
+    ];
+    world.secret_init().flag("--env-file").flag(&path).shell("echo started").finishes().fails(78, &lines);
+}
+
+#[test]
 fn an_environment_file_that_cannot_be_read_is_named_by_line_and_without_its_text() {
     let world = World::new();
     let path = world.file(".env", "T_A=1\nhunter2 = x = y\n\"hunter2\n");
