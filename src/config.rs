@@ -293,7 +293,20 @@ impl Scalar for Text {
 }
 
 /// A name for a store.
-pub type StoreName = SecretName;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreName(pub String);
+
+impl Scalar for StoreName {
+    const EXPECTED: &'static str = SecretName::EXPECTED;
+
+    fn parse(text: &str) -> Option<Self> {
+        template::is_name(text).then(|| Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": template::NAME_PATTERN })
+    }
+}
 
 /// A name for a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,7 +320,8 @@ impl Scalar for SecretName {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" })
+        let schemes: std::collections::BTreeSet<&str> = reference::scheme_words().collect();
+        json!({ "type": "string", "pattern": template::NAME_PATTERN, "not": { "enum": schemes } })
     }
 }
 
@@ -324,7 +338,7 @@ impl Scalar for VariableName {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$" })
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "not": { "pattern": format!("^{SETTINGS}") } })
     }
 }
 
@@ -336,11 +350,17 @@ impl Scalar for GroupName {
     const EXPECTED: &'static str = SecretName::EXPECTED;
 
     fn parse(text: &str) -> Option<Self> {
-        SecretName::parse(text).map(|SecretName(name)| Self(name))
+        StoreName::parse(text).map(|StoreName(name)| Self(name))
     }
 
     fn schema() -> Json {
-        <SecretName as Scalar>::schema()
+        <StoreName as Scalar>::schema()
+    }
+}
+
+impl AsRef<str> for StoreName {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -369,7 +389,7 @@ impl Scalar for FilePath {
     }
 
     fn schema() -> Json {
-        json!({ "type": ["string", "number"], "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}){0,7}$" })
+        json!({ "type": ["string", "number"], "pattern": reference::PATH_PATTERN })
     }
 }
 
@@ -388,7 +408,7 @@ impl Scalar for Mode {
         // As text, and as the numbers that editors make of it: YAML 1.1 reads 0440 as octal, YAML 1.2 as decimal.
         let modes = (0..=0o644).filter(|mode| mode & 0o400 != 0 && mode & !0o644 == 0);
         let numbers: Vec<u32> = modes.flat_map(|mode| [mode, format!("{mode:o}").parse().unwrap_or(mode)]).collect();
-        json!({ "anyOf": [{ "type": "string", "pattern": "^0?[46][04][04]$" }, { "enum": numbers }] })
+        json!({ "anyOf": [{ "type": "string", "pattern": reference::MODE_PATTERN }, { "enum": numbers }] })
     }
 }
 

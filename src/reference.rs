@@ -193,7 +193,12 @@ fn row_of(scheme: Scheme) -> &'static Row {
 /// Whether a word is how a scheme begins, so that `${WORD…}` could be meant for it.
 #[must_use]
 pub fn is_scheme(word: &str) -> bool {
-    word == "arn" || ROWS.iter().any(|row| row.prefix.split(':').next() == Some(word))
+    scheme_words().any(|known| known == word)
+}
+
+/// The words that schemes begin with, some more than once.
+pub fn scheme_words() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().filter_map(|row| row.prefix.split(':').next()).chain(["arn"])
 }
 
 /// How a reference begins, as a regular expression (ECMA 262) for editors.
@@ -549,6 +554,9 @@ pub fn period(text: &str) -> Option<Duration> {
     duration(text).filter(|&duration| duration >= SHORTEST_PERIOD)
 }
 
+/// [`period`] as a regular expression (ECMA 262).
+pub const PERIOD_PATTERN: &str = "^0*([5-9]|[1-9][0-9]+)s?$|^0*[1-9][0-9]*[mhd]$";
+
 /// An octal mode of a secret file: readable by its owner, executable or writable by nobody else, no special bits.
 #[must_use]
 pub fn file_mode(text: &str) -> Option<u32> {
@@ -556,6 +564,9 @@ pub fn file_mode(text: &str) -> Option<u32> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal)?;
     (mode & 0o400 != 0 && mode & !0o644 == 0).then_some(mode)
 }
+
+/// [`file_mode`] as a regular expression (ECMA 262).
+pub const MODE_PATTERN: &str = "^0?[46][04][04]$";
 
 /// Whether bytes are one harmless name of a file: `A-Z a-z 0-9 _ . -`, at most 128, and not beginning with `..` nor being `.`.
 #[must_use]
@@ -570,6 +581,9 @@ pub fn is_path(text: &str) -> bool {
     let is_visible = |part: &str| is_component(part.as_bytes()) && !part.starts_with('.');
     text.split('/').count() <= 8 && text.split('/').all(is_visible)
 }
+
+/// [`is_path`] as a regular expression (ECMA 262).
+pub const PATH_PATTERN: &str = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}){0,7}$";
 
 /// `~1` is a slash and `~0` a tilde (RFC 6901).
 fn pointer_step(text: &str) -> Result<String, Malformed> {

@@ -130,10 +130,14 @@ fn split_name(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Whether a text can be the name of a secret: letters, digits, `_` and `-`, beginning with a letter or `_`.
+/// [`NAME_PATTERN`] says the same.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     text.bytes().all(is_name_byte) && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
+
+/// [`is_name`] as a regular expression (ECMA 262).
+pub const NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')

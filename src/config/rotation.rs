@@ -115,9 +115,8 @@ impl Scalar for Period {
     }
 
     fn schema() -> Json {
-        let mut schema = <Delay as Scalar>::schema();
-        schema["minimum"] = json!(reference::SHORTEST_PERIOD.as_secs());
-        schema
+        let shortest = reference::SHORTEST_PERIOD.as_secs();
+        json!({ "type": ["string", "integer"], "pattern": reference::PERIOD_PATTERN, "minimum": shortest })
     }
 }
 
@@ -158,7 +157,9 @@ impl Read for Command {
     }
 
     fn schema() -> Json {
-        json!({ "type": "array", "items": <Text as Scalar>::schema(), "minItems": 1 })
+        let mut program = <Text as Scalar>::schema();
+        program["minLength"] = json!(1);
+        json!({ "type": "array", "prefixItems": [program], "items": <Text as Scalar>::schema(), "minItems": 1 })
     }
 }
 
@@ -204,7 +205,8 @@ impl Scalar for ExitCode {
     const EXPECTED: &'static str = "an exit code from 0 to 255";
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self)
+        let is_plain = text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_plain).map(Self)
     }
 
     fn schema() -> Json {
