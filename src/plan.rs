@@ -5,19 +5,22 @@
 
 mod conventions;
 mod layout;
+mod precedence;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
-use crate::environment::{Environment, Variable, check_entry};
+use crate::environment::{Environment, check_entry};
 use crate::reference::{self, Reference};
 use crate::report::{Code, Failure, Problem, count, printable};
 use crate::store;
 use crate::template::{Context, Fault, Template};
 
 use conventions::{SecretFolders, plain_name};
+use precedence::{Entry, Loser};
 
 /// What will be delivered, and what the program gets besides.
 #[derive(Debug)]
@@ -107,13 +110,8 @@ impl Plan {
         let folders = SecretFolders::new(&arguments.options, environment);
         let problems = config.problems.iter().chain(&environment.problems).cloned().collect();
         let mut planner = Planner { arguments, environment, config, folders, plan: Self::empty(environment), count: 0, problems };
-        for name in &environment.repeated {
-            planner.warn(Problem::new(Code::Configuration, "is set more than once; the first value is used").about(printable(name)));
-        }
-        for name in &environment.overridden {
-            planner.warn(Problem::new(Code::Configuration, "is set in the container, which wins over --env-file").about(printable(name)));
-        }
-        let entries = planner.entries();
+        let (entries, losers) = precedence::merge(environment, &config.document, |entry| planner.is_taken(entry));
+        planner.warn_of_variables(&losers);
         for entry in &entries {
             planner.decide(entry, &entries);
         }
@@ -167,45 +165,7 @@ struct Planner<'a> {
 /// As many references as a plan may have. It is far more than a program has secrets, and little enough that a file which is made to exhaust us does not.
 const MOST: usize = 5_000;
 
-/// What asks for a secret, or does not: a variable, or a file of the configuration.
-struct Entry<'a> {
-    /// The name of the variable, or the path of the file.
-    name: &'a [u8],
-    value: &'a [u8],
-    /// Where in the configuration it stands; none for a variable of the container or of an environment file.
-    at: Option<Position>,
-}
-
-impl<'a> Planner<'a> {
-    /// The variables, by name, since Docker hands them over in an order that varies from one start to the next.
-    fn entries(&mut self) -> Vec<Entry<'a>> {
-        let mut entries: Vec<Entry> =
-            self.environment.variables.iter().map(|Variable { name, value }| Entry { name, value, at: None }).collect();
-        let count = entries.len();
-        for (name, text) in &self.config.document.env.0 {
-            let entry = Entry { name: name.0.as_bytes(), value: text.0.as_bytes(), at: Some(text.at) };
-            let inherited = entries[..count].iter().position(|other| other.name == entry.name);
-            let file = entries[..count].iter().find(|other| plain_name(other.name) == Some(entry.name) && self.is_taken(other));
-            match (inherited, file) {
-                // Neither wins, and here the names are known.
-                (Some(index), _) if entries[index].value == entry.value => entries[index] = entry,
-                (Some(index), _) if !entries[index].value.is_empty() => {
-                    self.warn_of_entry(&entry, "is set in the container or by --env-file, which win over the configuration");
-                }
-                (_, Some(file)) => {
-                    let cause =
-                        format!("{} is set in the container or by --env-file, which win over the configuration", printable(file.name));
-                    self.warn_of_entry(&entry, &cause);
-                }
-                // An empty variable counts as unset.
-                (Some(index), None) => entries[index] = entry,
-                (None, None) => entries.push(entry),
-            }
-        }
-        entries.sort_by(|one, other| one.name.cmp(other.name));
-        entries
-    }
-
+impl Planner<'_> {
     /// The context of a value: where a bare reference counts, and whether names do.
     fn parse(&self, entry: &Entry, is_explicit: bool) -> Result<Option<Template>, Fault> {
         match entry.at {
@@ -321,7 +281,8 @@ impl<'a> Planner<'a> {
 
     /// One warning for all of it.
     fn warn_of_rotation(&mut self) {
-        let problem = Problem::new(Code::Configuration, "is not acted on: this version fetches once, at the start");
+        let problem = Problem::new(Code::Configuration, "is not acted on: this version fetches once, at the start")
+            .hint("restart the container after a change");
         let own = self.config.document.secrets.0.iter().filter(|(_, source)| source.refresh.is_some() || source.on_change.is_some());
         let at = self.config.document.rotation.as_ref().map(|rotation| rotation.at).or(own.map(|(name, _)| name.at).min());
         if let Some(at) = at {
@@ -409,12 +370,26 @@ impl<'a> Planner<'a> {
         self.problems.push(self.about(entry, Problem::new(Code::Configuration, cause).hint(hint)));
     }
 
-    fn complain_of_modes(&mut self, entry: &Entry) {
-        self.complain(entry, "the references in it ask for different modes", "a file has one mode");
+    /// What is set more than once. A variable that all three places set is told once, by its place in the configuration.
+    fn warn_of_variables(&mut self, losers: &[Loser]) {
+        const REMEDY: &str = "remove one of the two";
+        let warning = |cause: &str, hint: &str| Problem::new(Code::Configuration, cause).hint(hint);
+        for name in &self.environment.repeated {
+            self.warn(warning("is set more than once; the first value is used", "set it once").about(printable(name)));
+        }
+        let told: BTreeSet<&[u8]> = losers.iter().map(|loser| loser.winner).collect();
+        for name in self.environment.overridden.iter().filter(|name| !told.contains(name.as_slice())) {
+            self.warn(warning("is set in the container, which wins over --env-file", REMEDY).about(printable(name)));
+        }
+        for Loser { entry, winner } in losers {
+            let cause = "is set in the container or by --env-file, which win over the configuration";
+            let cause = if *winner == entry.name { cause.to_owned() } else { format!("{} {cause}", printable(winner)) };
+            self.warn(self.about(entry, warning(&cause, REMEDY)));
+        }
     }
 
-    fn warn_of_entry(&mut self, entry: &Entry, cause: &str) {
-        self.warn(self.about(entry, Problem::new(Code::Configuration, cause)));
+    fn complain_of_modes(&mut self, entry: &Entry) {
+        self.complain(entry, "the references in it ask for different modes", "a file has one mode");
     }
 
     fn warn(&mut self, problem: Problem) {

@@ -326,25 +326,44 @@ const WARNED: &[Warned] = &[
         r#"env: { T_A: "literal:of the file" }"#,
         |_, start| start.variable("T_A", "of the container"),
         "T_A=of the container$\n",
-        &["c.yaml:1:13: T_A: is set in the container or by --env-file, which win over the configuration"],
+        &["c.yaml:1:13: T_A: is set in the container or by --env-file, which win over the configuration", "hint: remove one of the two"],
     ),
     (
         r#"env: { T_A: "literal:of the file" }"#,
         |world, start| start.flag("--env-file").flag(world.file(".env", "T_A=of the environment file")),
         "T_A=of the environment file$\n",
-        &["c.yaml:1:13: T_A: is set in the container or by --env-file, which win over the configuration"],
+        &["c.yaml:1:13: T_A: is set in the container or by --env-file, which win over the configuration", "hint: remove one of the two"],
     ),
     (
         r#"env: { T_A: "literal:of the file" }"#,
         |world, start| start.variable("T_A_FILE", world.file("token", "t0ken\n")),
         "T_A=t0ken$\n",
-        &["c.yaml:1:13: T_A: T_A_FILE is set in the container or by --env-file, which win over the configuration"],
+        &[
+            "c.yaml:1:13: T_A: T_A_FILE is set in the container or by --env-file, which win over the configuration",
+            "hint: remove one of the two",
+        ],
     ),
     (
         r#"env: { T_A: "literal:of the file" }"#,
         |world, start| start.variable("FILE__T_A", world.file("token", "t0ken\n")),
         "T_A=t0ken$\n",
-        &["c.yaml:1:13: T_A: FILE__T_A is set in the container or by --env-file, which win over the configuration"],
+        &[
+            "c.yaml:1:13: T_A: FILE__T_A is set in the container or by --env-file, which win over the configuration",
+            "hint: remove one of the two",
+        ],
+    ),
+    (
+        // A warning, and not two of them.
+        r#"env: { T_A: "literal:of the file" }"#,
+        |world, start| start.flag("--env-file").flag(world.file(".env", "T_A=of the environment file")).variable("T_A", "of the container"),
+        "T_A=of the container$\n",
+        &["c.yaml:1:13: T_A: is set in the container or by --env-file, which win over the configuration", "hint: remove one of the two"],
+    ),
+    (
+        r#"env: { T_A: of the container }"#,
+        |world, start| start.flag("--env-file").flag(world.file(".env", "T_A=of the environment file")).variable("T_A", "of the container"),
+        "T_A=of the container$\n",
+        &["T_A: is set in the container, which wins over --env-file", "hint: remove one of the two"],
     ),
     (
         r#"env: { T_A_FILE: /W/token }"#,
@@ -362,20 +381,23 @@ const WARNED: &[Warned] = &[
         r#"rotation: { refresh: 5m, on_change: { signal: HUP } }"#,
         |_, start| start,
         "",
-        &["c.yaml:1:11: rotation: is not acted on: this version fetches once, at the start"],
+        &["c.yaml:1:11: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
     ),
     (
         // A warning for all of it.
         r#"{ secrets: { b: { from: "literal:x", on_change: restart }, a: { from: "literal:x?refresh=5m", refresh: 30s } }, env: { T_A: "${a}${b}" } }"#,
         |_, start| start,
         "T_A=x?refresh=5mx$\n",
-        &["c.yaml:1:14: rotation: is not acted on: this version fetches once, at the start"],
+        &["c.yaml:1:14: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
     ),
     (
         r#"{ secrets: { a: "file:/W/none?refresh=5m&default=x" }, env: { T_B: "${a}", T_A: "${a}" } }"#,
         |_, start| start,
         "T_A=x$\nT_B=x$\n",
-        &["c.yaml:1:114: T_A: refresh: is not acted on: this version fetches once, at the start"],
+        &[
+            "c.yaml:1:114: T_A: refresh: is not acted on: this version fetches once, at the start",
+            "hint: restart the container after a change",
+        ],
     ),
 ];
 
@@ -405,6 +427,7 @@ fn equal_values_and_an_empty_variable_of_the_container_are_nothing_to_warn_of() 
     // An empty text is a value like another, when the file has it.
     let lines = [
         "c.yaml:1:13: T_E: is set in the container or by --env-file, which win over the configuration",
+        "hint: remove one of the two",
         "1 problem in the plan; the program was not started",
     ];
     outcome.fails(78, &lines);

@@ -253,7 +253,9 @@ fn the_container_wins_over_an_environment_file_and_a_later_file_over_an_earlier(
     let start = world.secret_init().flag("--env-file").flag(one).flag("--env-file").flag(two).variable("T_C", "set").variable("T_E", "");
     let outcome = start.shell(SHOW).finishes();
     assert_eq!(outcome.stdout, "T_A=1$\nT_B=2$\nT_C=set$\nT_E=1$\n");
-    assert_eq!(outcome.stderr, "secret-init: warning: T_C: is set in the container, which wins over --env-file\n".repeat(2));
+    let warning = "secret-init: warning: T_C: is set in the container, which wins over --env-file\n";
+    // A hint that is the same for both is given once.
+    assert_eq!(outcome.stderr, warning.repeat(2) + "secret-init: hint: remove one of the two\n");
 }
 
 #[test]
@@ -466,7 +468,10 @@ fn entries_that_no_shell_would_make_pass_as_they_are() {
          libc.execve(argv[0], arr(argv), arr(env))\n",
     );
     let outcome = world.secret_init().under(["python3", script.to_str().unwrap()]).program(["cat", "/proc/self/environ"]).finishes();
-    assert_eq!(outcome.stderr, "secret-init: warning: T_D: is set more than once; the first value is used\n");
+    assert_eq!(
+        outcome.stderr,
+        "secret-init: warning: T_D: is set more than once; the first value is used\nsecret-init: hint: set it once\n"
+    );
     let mut entries: Vec<&str> = outcome.stdout.split_terminator('\0').collect();
     entries.sort_unstable();
     assert_eq!(entries, ["=nameless", "NOEQUALS", "PATH=/usr/bin:/bin", "T_D=first", "T_N\nL=x", "T_\u{fffd}=\u{fffd}"]);
