@@ -23,7 +23,11 @@ pub fn plan(plan: &Plan) -> String {
             rows.push([delivery.name.clone(), "(text)".to_owned(), "-".to_owned(), destination(delivery)]);
         }
     }
-    let mut text = if plan.deliveries.is_empty() { "No variable refers to a secret.\n".to_owned() } else { table(&rows) };
+    for (name, _) in &plan.set {
+        let name = report::printable(name);
+        rows.push([name.to_string(), "(text)".to_owned(), "-".to_owned(), format!("variable {name}")]);
+    }
+    let mut text = if rows.len() == 1 { "No variable refers to a secret.\n".to_owned() } else { table(&rows) };
     if !plan.left_alone.is_empty() {
         text.push_str("\nLeft alone:\n");
         let rows: Vec<[String; 2]> = plan.left_alone.iter().map(|(name, reason)| [format!("  {name}"), (*reason).to_owned()]).collect();

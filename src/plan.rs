@@ -5,6 +5,7 @@
 
 mod conventions;
 mod layout;
+mod names;
 mod precedence;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::store;
 use crate::template::{Context, Fault, Template};
 
 use conventions::{SecretFolders, plain_name};
+use names::Noted;
 use precedence::{Entry, Loser};
 
 /// What will be delivered, and what the program gets besides.
@@ -109,7 +111,8 @@ impl Plan {
     pub fn new(arguments: &Arguments, environment: &Environment, config: &Config) -> Result<Self, Failure> {
         let folders = SecretFolders::new(&arguments.options, environment);
         let problems = config.problems.iter().chain(&environment.problems).cloned().collect();
-        let mut planner = Planner { arguments, environment, config, folders, plan: Self::empty(environment), count: 0, problems };
+        let names = Noted::new(config);
+        let mut planner = Planner { arguments, environment, config, names, folders, plan: Self::empty(environment), count: 0, problems };
         let (entries, losers) = precedence::merge(environment, &config.document, |entry| planner.is_taken(entry));
         planner.warn_of_variables(&losers);
         for entry in &entries {
@@ -119,6 +122,7 @@ impl Plan {
             planner.decide_file(file.at, file);
         }
         planner.warn_of_rotation();
+        planner.warn_of_names(&losers);
         planner.finish()
     }
 
@@ -155,6 +159,7 @@ struct Planner<'a> {
     arguments: &'a Arguments,
     environment: &'a Environment,
     config: &'a Config,
+    names: Noted<'a>,
     folders: SecretFolders,
     plan: Plan,
     /// How many references the plan has.
@@ -169,7 +174,7 @@ impl Planner<'_> {
     /// The context of a value: where a bare reference counts, and whether names do.
     fn parse(&self, entry: &Entry, is_explicit: bool) -> Result<Option<Template>, Fault> {
         match entry.at {
-            Some(_) => Template::parse(entry.value, &Context::Configuration(self.config)),
+            Some(_) => Template::parse(entry.value, &Context::Configuration(&self.names)),
             None if is_explicit => Template::parse(entry.value, &Context::Explicit),
             None => Template::parse(entry.value, &Context::Variable(&|path| self.folders.contain(path))),
         }
@@ -276,6 +281,22 @@ impl Planner<'_> {
         match layout::check_group(&file, self.plan.files()) {
             Ok(()) => self.deliver(&entry, template, false, Target::File(file)),
             Err((cause, hint)) => self.complain(&entry, &cause, hint),
+        }
+    }
+
+    /// A secret that has a name and no use: as a rule the name is misspelt where it was to be used.
+    fn warn_of_names(&mut self, losers: &[Loser]) {
+        // What lost to the container uses its names too, and where there are problems a use may not have been seen.
+        for Loser { entry, .. } in losers {
+            let _ = self.parse(entry, true);
+        }
+        if !self.problems.is_empty() {
+            return;
+        }
+        for name in self.names.unused() {
+            let problem = Problem::new(Code::Configuration, "no text in env: or files: uses this secret");
+            let hint = format!("write ${{{0}}} or ${{{0}#KEY}} there, or remove it", name.0);
+            self.warn(problem.about(format!("secrets.{}", name.0)).about(self.config.place(name.at)).hint(hint));
         }
     }
 

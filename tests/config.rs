@@ -384,6 +384,19 @@ const WARNED: &[Warned] = &[
         &["c.yaml:1:11: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
     ),
     (
+        r#"{ secrets: { a: "literal:x", b: "file:/W/none" }, env: { T_A: "${a}$${b} ${b:-y}" } }"#,
+        |_, start| start,
+        "T_A=x${b} ${b:-y}$\n",
+        &["c.yaml:1:30: secrets.b: no text in env: or files: uses this secret", "hint: write ${b} or ${b#KEY} there, or remove it"],
+    ),
+    (
+        // What lost to the container would have used it.
+        r#"{ secrets: { a: "literal:x" }, env: { T_A: "${a}" } }"#,
+        |_, start| start.variable("T_A", "of the container"),
+        "T_A=of the container$\n",
+        &["c.yaml:1:44: T_A: is set in the container or by --env-file, which win over the configuration", "hint: remove one of the two"],
+    ),
+    (
         // A warning for all of it.
         r#"{ secrets: { b: { from: "literal:x", on_change: restart }, a: { from: "literal:x?refresh=5m", refresh: 30s } }, env: { T_A: "${a}${b}" } }"#,
         |_, start| start,
