@@ -168,7 +168,7 @@ struct Planner<'a> {
 }
 
 /// As many references as a plan may have. It is far more than a program has secrets, and little enough that a file which is made to exhaust us does not.
-const MOST: usize = 5_000;
+const MOST_IN_A_PLAN: usize = 5_000;
 
 impl Planner<'_> {
     /// The context of a value: where a bare reference counts, and whether names do.
@@ -324,10 +324,10 @@ impl Planner<'_> {
         let name = printable(entry.name).into_owned();
         let before = self.count;
         self.count += value.references().count();
-        if self.count > MOST {
+        if self.count > MOST_IN_A_PLAN {
             // Said once, of the first that is too many.
-            if before <= MOST {
-                self.complain(entry, &format!("the plan has more than {MOST} references"), "give the program less at once");
+            if before <= MOST_IN_A_PLAN {
+                self.complain(entry, &format!("the plan has more than {MOST_IN_A_PLAN} references"), "give the program less at once");
             }
             return;
         }

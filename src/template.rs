@@ -207,7 +207,7 @@ impl Template {
 }
 
 /// As many references as a text may have: each takes memory of its own, and a configuration could have hundreds of thousands.
-const MOST: usize = 1_000;
+const MOST_IN_A_TEXT: usize = 1_000;
 
 /// Reads text with `${…}` in it.
 fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>, Fault> {
@@ -241,8 +241,8 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
             }
             let (reference, filters) = split_filters(&after[..end]);
             count += 1;
-            if count > MOST {
-                return Err(unnamed(Malformed { cause: format!("more than {MOST} references in one text"), hint: None }));
+            if count > MOST_IN_A_TEXT {
+                return Err(unnamed(Malformed { cause: format!("more than {MOST_IN_A_TEXT} references in one text"), hint: None }));
             }
             if let Some(reference) = find(reference, context)? {
                 pieces.push(Piece::Secret(reference, self::filters(after, &filters)?));

@@ -738,8 +738,16 @@ fn each_mistake_is_told_with_its_place() {
         (vault("address: hunter2"), "1:29: stores.vault.address", "a URL that begins with https:// or http://"),
         (vault("address: 'https:///x'"), "1:29: stores.vault.address", "a URL that begins with https:// or http://"),
         (vault("ca_file: ca.pem"), "1:29: stores.vault.ca_file", "an absolute path"),
-        (vault("auth: { method: magic }"), "1:36: stores.vault.auth.method", "a method: token, kubernetes, approle, jwt, userpass or cert"),
-        (vault("type: hunter2"), "1:26: stores.vault.type", "a kind of store: vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s or pass"),
+        (
+            vault("auth: { method: magic }"),
+            "1:36: stores.vault.auth.method",
+            "a method: one of token, kubernetes, approle, jwt, userpass, cert",
+        ),
+        (
+            vault("type: hunter2"),
+            "1:26: stores.vault.type",
+            "a kind of store: one of vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s, pass",
+        ),
         (
             vault("auth: token"),
             "1:26: stores.vault.auth",
@@ -960,7 +968,7 @@ hunter2: x
             &format!(":11:85: files[1]: unknown key; {FILE_KEYS}"),
             ":12:11: stores: the key type is missing, since the name is no kind of store",
             ":12:31: stores.hunter2.address: expected a URL that begins with https:// or http://",
-            ":12:56: stores.hunter2.auth.method: expected a method: token, kubernetes, approle, jwt, userpass or cert",
+            ":12:56: stores.hunter2.auth.method: expected a method: one of token, kubernetes, approle, jwt, userpass, cert",
             &format!(":13:1: unknown key; {ALL_KEYS}"),
             ":4:6: B: no secret has the name in ${…}",
             "hint: secrets: gives names; a literal ${ is written as $${",

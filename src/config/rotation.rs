@@ -44,7 +44,40 @@ pub enum OnChange {
 
 const EXPECTED: &str = "expected one of signal, restart, exit, none, {signal: HUP}, {exec: [program, argument]}, {http: URL}, {exit: CODE}";
 
-const KEYS: [&str; 4] = ["signal", "exec", "http", "exit"];
+/// An action that takes a value.
+struct Row {
+    key: &'static str,
+    help: &'static str,
+    read: fn(Node, &mut Faults) -> Option<OnChange>,
+    schema: fn() -> Json,
+}
+
+const ROWS: [Row; 4] = [
+    Row {
+        key: "signal",
+        help: "Send this signal to the program.",
+        read: |value, faults| SignalName::read(value, faults).map(|SignalName(signal)| OnChange::Signal(signal)),
+        schema: <SignalName as Scalar>::schema,
+    },
+    Row {
+        key: "exec",
+        help: "Run this program beside it.",
+        read: |value, faults| Command::read(value, faults).map(OnChange::Exec),
+        schema: <Command as Read>::schema,
+    },
+    Row {
+        key: "http",
+        help: "Ask this URL, by POST.",
+        read: |value, faults| Url::read(value, faults).map(OnChange::Http),
+        schema: <Url as Scalar>::schema,
+    },
+    Row {
+        key: "exit",
+        help: "End with this code.",
+        read: |value, faults| ExitCode::read(value, faults).map(|ExitCode(code)| OnChange::Exit(code)),
+        schema: <ExitCode as Scalar>::schema,
+    },
+];
 
 impl Read for OnChange {
     fn read(node: Node, faults: &mut Faults) -> Option<Self> {
@@ -53,10 +86,11 @@ impl Read for OnChange {
             Value::Refused => return None,
             Value::Text(word) => Self::by_word(&word),
             Value::Mapping(mut entries) if entries.len() == 1 => match entries.pop() {
-                // What is wrong with the value is told by itself.
-                Some((Node { value: Value::Text(key), .. }, value)) if KEYS.contains(&key.as_str()) => {
-                    return faults.within(&key, |faults| Self::by_key(&key, value, faults));
-                }
+                Some((Node { value: Value::Text(key), .. }, value)) => match ROWS.iter().find(|row| row.key == key) {
+                    // What is wrong with the value is told by itself.
+                    Some(row) => return faults.within(row.key, |faults| (row.read)(value, faults)),
+                    None => None,
+                },
                 _ => None,
             },
             _ => None,
@@ -68,17 +102,13 @@ impl Read for OnChange {
     }
 
     fn schema() -> Json {
-        let one = |key: &str, help: &str, mut schema: Json| {
+        let with_value = ROWS.iter().map(|Row { key, help, schema, .. }| {
+            let mut schema = schema();
             schema["description"] = json!(help);
-            json!({ "type": "object", "properties": { key: schema }, "required": [key], "additionalProperties": false })
-        };
-        json!({ "oneOf": [
-            { "enum": ["signal", "restart", "exit", "none"] },
-            one("signal", "Send this signal to the program.", <SignalName as Scalar>::schema()),
-            one("exec", "Run this program beside it.", <Command as Read>::schema()),
-            one("http", "Ask this URL, by POST.", <Url as Scalar>::schema()),
-            one("exit", "End with this code.", <ExitCode as Scalar>::schema()),
-        ] })
+            json!({ "type": "object", "properties": { *key: schema }, "required": [key], "additionalProperties": false })
+        });
+        let words = json!({ "enum": ["signal", "restart", "exit", "none"] });
+        json!({ "oneOf": std::iter::once(words).chain(with_value).collect::<Vec<_>>() })
     }
 }
 
@@ -90,15 +120,6 @@ impl OnChange {
             "exit" => Some(Self::Exit(0)),
             "none" => Some(Self::Nothing),
             _ => None,
-        }
-    }
-
-    fn by_key(key: &str, value: Node, faults: &mut Faults) -> Option<Self> {
-        match key {
-            "signal" => SignalName::read(value, faults).map(|SignalName(signal)| Self::Signal(signal)),
-            "exec" => Command::read(value, faults).map(Self::Exec),
-            "http" => Url::read(value, faults).map(Self::Http),
-            _ => ExitCode::read(value, faults).map(|ExitCode(code)| Self::Exit(code)),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::rotation::Url;
 mapping! {
     /// A store: where it is, and how to log in.
     pub struct Store {
-        /// The kind of store, when the name is another: vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s, pass.
+        /// The kind of store, when the name is another.
         pub r#type: Option<Kind>,
         /// Its address.
         pub address: Option<Url>,
@@ -35,7 +35,7 @@ impl Store {
 mapping! {
     /// How to log in. What is secret stands in a file, never here.
     pub struct Auth {
-        /// The method: token, kubernetes, approle, jwt, userpass, cert.
+        /// The method of logging in.
         pub method: Method,
         /// Where the method is mounted, in place of its own name.
         pub mount: Option<Text>,
@@ -60,42 +60,39 @@ mapping! {
     }
 }
 
-/// The kinds of store that can be set up.
-const KINDS: [&str; 8] = ["vault", "bao", "aws-sm", "aws-ssm", "gcp-sm", "azure-kv", "k8s", "pass"];
+/// Makes a type of one of several words, with what is expected and the schema from the same list.
+macro_rules! one_of {
+    ($(#[doc = $about:literal])+ $name:ident, $what:literal: $first:literal, $($more:literal),+) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub String);
 
-/// The kind of a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind(pub String);
+        impl $name {
+            const WORDS: &[&str] = &[$first, $($more),+];
+        }
 
-impl Scalar for Kind {
-    const EXPECTED: &'static str = "a kind of store: vault, bao, aws-sm, aws-ssm, gcp-sm, azure-kv, k8s or pass";
+        impl Scalar for $name {
+            const EXPECTED: &'static str = concat!($what, ": one of ", $first, $(", ", $more),+);
 
-    fn parse(text: &str) -> Option<Self> {
-        KINDS.contains(&text).then(|| Self(text.to_owned()))
-    }
+            fn parse(text: &str) -> Option<Self> {
+                Self::WORDS.contains(&text).then(|| Self(text.to_owned()))
+            }
 
-    fn schema() -> Json {
-        json!({ "enum": KINDS })
-    }
+            fn schema() -> Json {
+                json!({ "enum": Self::WORDS })
+            }
+        }
+    };
 }
 
-/// The ways to log in to Vault and OpenBao.
-const METHODS: [&str; 6] = ["token", "kubernetes", "approle", "jwt", "userpass", "cert"];
+one_of! {
+    /// The kind of a store that can be set up.
+    Kind, "a kind of store": "vault", "bao", "aws-sm", "aws-ssm", "gcp-sm", "azure-kv", "k8s", "pass"
+}
 
-/// How to log in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Method(pub String);
-
-impl Scalar for Method {
-    const EXPECTED: &'static str = "a method: token, kubernetes, approle, jwt, userpass or cert";
-
-    fn parse(text: &str) -> Option<Self> {
-        METHODS.contains(&text).then(|| Self(text.to_owned()))
-    }
-
-    fn schema() -> Json {
-        json!({ "enum": METHODS })
-    }
+one_of! {
+    /// How to log in to Vault and `OpenBao`.
+    Method, "a method": "token", "kubernetes", "approle", "jwt", "userpass", "cert"
 }
 
 /// The path of a file that is read.
@@ -111,5 +108,15 @@ impl Scalar for AbsolutePath {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^/" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_store_is_the_scheme_of_a_reference() {
+        assert!(Kind::WORDS.iter().all(|word| crate::reference::is_scheme(word)));
     }
 }
