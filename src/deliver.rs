@@ -35,12 +35,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// No place: nothing is to be touched, since the start will fail.
-    #[must_use]
-    pub fn nowhere() -> Self {
-        Self { directory: None, owners: Vec::new() }
-    }
-
     /// Finds the owners of the files and opens the directory, if the plan has files.
     ///
     /// # Errors

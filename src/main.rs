@@ -75,10 +75,7 @@ fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failur
     let started = Instant::now();
     let plan = warned_of(plan(arguments)?);
     let account = Account::wanted(arguments);
-    let place = match &account {
-        Ok(account) => Place::open(&plan, arguments, account.as_ref()),
-        Err(_) => Ok(Place::nowhere()),
-    };
+    let place = Place::open(&plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
     let secrets = resolve::ready(resolve::all(&plan, arguments.command))?;
     let ((account, place), secrets) = report::both(report::both(account, place), secrets)?;
     let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
