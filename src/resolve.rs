@@ -139,6 +139,11 @@ impl Answers {
                     Err(failure) => problems.push(problem(delivery, reference, failure)),
                 },
             }
+            if value.len() > store::LARGEST {
+                let failure = too_large();
+                problems.push(Problem { hint: failure.hint, ..problem_with_all(delivery, failure.cause) });
+                break;
+            }
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -177,9 +182,18 @@ impl Answers {
         };
         for filter in filters {
             secret = filter.apply(&secret).map_err(invalid)?;
+            if secret.len() > store::LARGEST {
+                return Err(too_large());
+            }
         }
         Ok(Some(secret))
     }
+}
+
+/// What is made of secrets is bounded as they are: a short text can ask for a thousand times a large one.
+fn too_large() -> store::Failure {
+    let hint = "take the part that is needed, with #KEY, or deliver the secrets one by one";
+    invalid("the value that is made of it is larger than 1 MiB").hint(hint)
 }
 
 fn invalid(cause: &str) -> store::Failure {
@@ -209,11 +223,16 @@ fn check_variable(delivery: &Delivery, value: &Secret) -> Result<(), Problem> {
         (true, Some(_)) => "deliver it as a file, by files:".to_owned(),
         (false, _) => format!("deliver it as a file: {}_FILE=REFERENCE", delivery.name),
     };
+    Err(problem_with_all(delivery, cause).hint(hint))
+}
+
+/// A problem that the value has as a whole; the first reference in it stands for all.
+fn problem_with_all(delivery: &Delivery, cause: String) -> Problem {
     let mut problem = Problem::new(Code::Data, cause);
     if let Some(reference) = delivery.value.references().next() {
         problem = problem.about(reference);
     }
-    Err(delivery.about(problem).hint(hint))
+    delivery.about(problem)
 }
 
 /// The result of a future that waits for nothing, as those of local stores: no runtime is needed for it.

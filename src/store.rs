@@ -19,7 +19,7 @@ use crate::report::Code;
 use crate::secret::{Secret, Version};
 
 pub use dotenv::{Line, parse as parse_dotenv};
-pub use file::read as read_file;
+pub use file::{LARGEST, read as read_file};
 
 /// A future on the heap, so that stores of all kinds fit into one table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -290,7 +290,13 @@ fn find(text: &[u8], context: &Context<'_>) -> Result<Option<Reference>, Fault> 
     }
 }
 
+/// As many filters as a reference may have: each makes the value anew, and most make it longer.
+const MOST_FILTERS: usize = 8;
+
 fn filters(text: &[u8], names: &[&[u8]]) -> Result<Vec<Filter>, Fault> {
+    if names.len() > MOST_FILTERS {
+        return Err(fault(text, Malformed { cause: format!("more than {MOST_FILTERS} filters on one reference"), hint: None }));
+    }
     // The name is not told: a ` | ` may have been meant as text, of a literal or a default, and what follows it is then a part of that.
     let unknown =
         || Malformed { cause: "unknown filter after |".into(), hint: Some("filters are urlencode, base64, base64decode, json, trim") };

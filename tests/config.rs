@@ -1133,7 +1133,7 @@ fn bombs() -> Vec<(&'static str, String, &'static str)> {
             "A: more than 1000 references in one text",
         ),
         ("names in many texts", names_in_many_texts, "A050: the plan has more than 5000 references"),
-        ("bars", filled("secrets: { a: 'literal:x' }\nenv: { A: '${a", " | ", "}' }"), "A: unknown filter after |"),
+        ("bars", filled("secrets: { a: 'literal:x' }\nenv: { A: '${a", " | ", "}' }"), "A: more than 8 filters on one reference"),
         ("a byte too many", "#".repeat(MEBIBYTE + 1), "is larger than 1 MiB"),
     ]
 }

@@ -797,6 +797,29 @@ fn check_prints_results_without_values_and_ends_as_a_start_would() {
 }
 
 #[test]
+fn a_value_that_is_made_is_no_larger_than_a_secret_may_be() {
+    let world = World::new();
+    let large = world.file("large", vec![b'+'; 1 << 20]).display().to_string();
+    let start = world.secret_init().flag("check").directory(world.directory()).under(["prlimit", "--as=67108864"]);
+    let hint = "secret-init: hint: take the part that is needed, with #KEY, or deliver the secrets one by one\n";
+    let is_made = |value: &str| {
+        let outcome = start.clone().variable("T_A_FILE", value).finishes();
+        if outcome.code() != 0 {
+            assert_eq!(outcome.code(), 65);
+            let problem = format!("secret-init: T_A_FILE: file:{large}: the value that is made of it is larger than 1 MiB\n{hint}");
+            assert_eq!(outcome.stderr, format!("{problem}secret-init: 1 of 1 secret failed; a start would fail\n"));
+        }
+        outcome.code() == 0
+    };
+    assert!(is_made(&format!("${{file:{large}}}")));
+    assert!(!is_made(&format!("${{file:{large}}}x")));
+    assert!(!is_made(&format!("${{file:{large}}}").repeat(600)));
+    assert!(!is_made(&format!("${{file:{large}{}}}", " | urlencode".repeat(8))));
+    let many = start.clone().variable("T_A", format!("${{literal:x{}}}", " | base64".repeat(9))).finishes();
+    many.fails(78, &["T_A: literal:…: more than 8 filters on one reference", "1 problem in the plan; a start would fail"]);
+}
+
+#[test]
 fn write_makes_the_files_and_ends() {
     let world = World::new();
     let start = world.secret_init().flag("write").directory(world.directory()).variable("T_A_FILE", "literal:x");
