@@ -1,5 +1,6 @@
 //! The environment that we were given, as a value: the container's variables, and those of `--env-file`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::config;
@@ -35,54 +36,42 @@ impl Environment {
     /// an earlier one; an empty variable counts as unset.
     #[must_use]
     pub fn load(files: &[impl AsRef<Path>]) -> Self {
-        let mut environment = Self::from_entries(sys::environ::entries(b""));
-        let inherited = environment.variables.len();
+        let mut environment = Self::from_entries(&sys::environ::entries(b""));
+        let mut added = BTreeMap::new();
         for file in files {
-            if let Err(problem) = environment.add_file(file.as_ref(), inherited) {
+            if let Err(problem) = read_file(file.as_ref(), &mut added) {
                 environment.problems.push(problem.about(printable(file.as_ref().as_os_str().as_encoded_bytes())).about("--env-file"));
             }
         }
+        environment.add(added);
         environment
     }
 
-    /// Adds the variables of a file; the first `inherited` ones are the container's.
-    fn add_file(&mut self, file: &Path, inherited: usize) -> Result<(), Problem> {
-        let (text, _) = store::read_file(file).map_err(|failure| {
-            let code = failure.code();
-            Problem { code, subject: Vec::new(), cause: failure.cause, hint: failure.hint }
-        })?;
-        let lines = store::parse_dotenv(&text)
-            .map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
-        for store::Line { name, value } in lines {
-            if name.starts_with(config::SETTINGS) {
-                let (cause, hint) = config::IS_A_SETTING;
-                return Err(Problem::new(Code::Configuration, cause).about(&name).hint(hint));
-            }
-            check_entry(name.as_bytes(), value.expose()).map_err(|cause| Problem::new(Code::Data, cause).about(&name))?;
-            let name = name.into_bytes();
-            let value = value.expose().to_vec();
-            match self.variables.iter().position(|variable| variable.name == name) {
-                Some(at) if at < inherited && !self.variables[at].value.is_empty() => {
-                    if self.variables[at].value != value {
-                        self.overridden.push(name);
-                    }
-                }
-                Some(at) => self.variables[at].value = value,
-                None => self.variables.push(Variable { name, value }),
+    /// Adds the variables of the files.
+    fn add(&mut self, mut added: BTreeMap<Vec<u8>, Vec<u8>>) {
+        for Variable { name, value } in &mut self.variables {
+            match added.remove(name) {
+                Some(other) if value.is_empty() => *value = other,
+                Some(other) if other != *value => self.overridden.push(name.clone()),
+                _ => {}
             }
         }
-        Ok(())
+        self.overridden.sort_unstable();
+        self.variables.extend(added.into_iter().map(|(name, value)| Variable { name, value }));
     }
 
     /// Reads entries of the form `NAME=VALUE`.
     #[must_use]
-    pub fn from_entries(entries: Vec<Vec<u8>>) -> Self {
+    pub fn from_entries(entries: &[Vec<u8>]) -> Self {
         let mut environment = Self::default();
+        let mut names = BTreeSet::new();
         for entry in entries {
             match entry.iter().position(|&byte| byte == b'=') {
-                None | Some(0) => environment.irregular.push(entry),
-                Some(at) if environment.value(&entry[..at]).is_some() => environment.repeated.push(entry[..at].to_vec()),
-                Some(at) => environment.variables.push(Variable { name: entry[..at].to_vec(), value: entry[at + 1..].to_vec() }),
+                None | Some(0) => environment.irregular.push(entry.clone()),
+                Some(at) if names.insert(&entry[..at]) => {
+                    environment.variables.push(Variable { name: entry[..at].to_vec(), value: entry[at + 1..].to_vec() });
+                }
+                Some(at) => environment.repeated.push(entry[..at].to_vec()),
             }
         }
         environment
@@ -93,6 +82,25 @@ impl Environment {
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         self.variables.iter().find(|variable| variable.name == name).map(|variable| variable.value.as_slice())
     }
+}
+
+/// Reads the variables of a file; a later line or file wins over an earlier one.
+fn read_file(file: &Path, variables: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), Problem> {
+    let (text, _) = store::read_file(file).map_err(|failure| {
+        let code = failure.code();
+        Problem { code, subject: Vec::new(), cause: failure.cause, hint: failure.hint }
+    })?;
+    let lines = store::parse_dotenv(&text)
+        .map_err(|error| Problem::new(Code::Data, error.to_string()).hint("lines are NAME=value, as in Compose"))?;
+    for store::Line { name, value } in lines {
+        if name.starts_with(config::SETTINGS) {
+            let (cause, hint) = config::IS_A_SETTING;
+            return Err(Problem::new(Code::Configuration, cause).about(&name).hint(hint));
+        }
+        check_entry(name.as_bytes(), value.expose()).map_err(|cause| Problem::new(Code::Data, cause).about(&name))?;
+        variables.insert(name.into_bytes(), value.expose().to_vec());
+    }
+    Ok(())
 }
 
 /// Whether a variable can be what the kernel lets an entry be: 32 pages with its NUL (`MAX_ARG_STRLEN` in linux/binfmts.h), without a NUL inside.
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn whatever_the_kernel_allows_is_kept() {
         let entries = [&b"A=1"[..], b"NOEQUALS", b"=x", b"A=2", b"N\nL=\xff", b"E="].map(<[u8]>::to_vec);
-        let environment = Environment::from_entries(entries.to_vec());
+        let environment = Environment::from_entries(&entries);
         assert_eq!(environment.value(b"A"), Some(&b"1"[..]));
         assert_eq!(environment.value(b"N\nL"), Some(&b"\xff"[..]));
         assert_eq!(environment.value(b"E"), Some(&b""[..]));

@@ -419,9 +419,11 @@ impl Planner<'_> {
 
     fn finish(mut self) -> Result<Plan, Failure> {
         // What is delivered takes the place of an empty variable of that name.
-        let delivered: Vec<&[u8]> = self.plan.deliveries.iter().filter_map(|delivery| delivery.target.variable()).collect();
-        self.plan.passed.retain(|entry| entry.split(|&byte| byte == b'=').next().is_none_or(|name| !delivered.contains(&name)));
-        self.plan.set.retain(|(name, _)| !delivered.contains(&name.as_slice()));
+        let mut delivered: Vec<&[u8]> = self.plan.deliveries.iter().filter_map(|delivery| delivery.target.variable()).collect();
+        delivered.sort_unstable();
+        let is_delivered = |name: &[u8]| delivered.binary_search(&name).is_ok();
+        self.plan.passed.retain(|entry| entry.split(|&byte| byte == b'=').next().is_none_or(|name| !is_delivered(name)));
+        self.plan.set.retain(|(name, _)| !is_delivered(name));
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
         }

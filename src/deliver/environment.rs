@@ -32,7 +32,9 @@ pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account
             set.push((name, value));
         }
     }
-    let is_set = |entry: &[u8]| set.iter().any(|(name, _)| entry.strip_prefix(name.as_slice()).is_some_and(|rest| rest.starts_with(b"=")));
+    let mut names: Vec<&[u8]> = set.iter().map(|(name, _)| name.as_slice()).collect();
+    names.sort_unstable();
+    let is_set = |entry: &[u8]| entry.split(|&byte| byte == b'=').next().is_some_and(|name| names.binary_search(&name).is_ok());
     let passed = plan.passed.iter().filter(|entry| !is_set(entry)).cloned();
     let made = set.iter().map(|(name, value)| [name.as_slice(), b"=", value].concat());
     // What came from the kernel has no NUL inside, nor has what was read since: `check_entry` saw to it.
