@@ -134,6 +134,7 @@ impl Answers {
             match piece {
                 Piece::Text(text) => value.push(text),
                 Piece::Secret(reference, filters) => match self.part(reference, filters) {
+                    Ok(Some(part)) if value.is_empty() => value = part,
                     Ok(Some(part)) => value.push(part.expose()),
                     Ok(None) => is_absent |= delivery.value.pieces.len() == 1,
                     Err(failure) => problems.push(problem(delivery, reference, failure)),
@@ -153,7 +154,7 @@ impl Answers {
         }
         if delivery.strip_newlines {
             let end = value.expose().iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1);
-            value = Secret::copy_of(&value.expose()[..end]);
+            value.resize(end);
         }
         check_variable(delivery, &value).map_err(|problem| vec![problem])?;
         Ok(Some(value))
