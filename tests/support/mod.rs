@@ -267,6 +267,7 @@ pub struct Running {
     seen: Vec<String>,
     stderr: Receiver<Vec<u8>>,
     status: Option<ExitStatus>,
+    cpu_time: Duration,
 }
 
 impl Running {
@@ -290,7 +291,7 @@ impl Running {
             let _ = stderr.read_to_end(&mut text);
             let _ = whole.send(text);
         });
-        Self { stdin: child.stdin.take(), child, lines, seen: Vec::new(), stderr: stderr_text, status: None }
+        Self { stdin: child.stdin.take(), child, lines, seen: Vec::new(), stderr: stderr_text, status: None, cpu_time: Duration::ZERO }
     }
 
     /// The process that was started: secret-init itself, or its launcher.
@@ -356,6 +357,7 @@ impl Running {
 
     fn poll(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
+            self.cpu_time = cpu_time(self.pid());
             self.status = self.child.try_wait().unwrap();
         }
         self.status
@@ -383,7 +385,7 @@ impl Running {
             self.seen.push(line);
         }
         let stderr = self.whole_stderr(end.saturating_duration_since(Instant::now()));
-        Outcome { status, stdout: self.seen.concat(), stderr }
+        Outcome { status, stdout: self.seen.concat(), stderr, cpu_time: self.cpu_time }
     }
 }
 
@@ -400,6 +402,8 @@ pub struct Outcome {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
+    /// What it took of the processors, with all children that it waited for, as user and in the kernel.
+    pub cpu_time: Duration,
 }
 
 impl Outcome {
@@ -421,6 +425,19 @@ impl Outcome {
         let expected: String = lines.iter().map(|line| format!("secret-init: {line}\n")).collect();
         assert_eq!((self.stderr.as_str(), self.code(), self.stdout.as_str()), (expected.as_str(), i32::from(code), ""));
     }
+}
+
+/// The CPU time of a child that has ended and is not yet reaped; nothing before.
+fn cpu_time(pid: i32) -> Duration {
+    let time = |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), 1000 * u32::try_from(time.tv_usec).unwrap());
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: waitid(2) as the kernel has it writes a `rusage` into its fifth argument, if it writes; zeros are one too.
+    let usage = unsafe {
+        let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::syscall(libc::SYS_waitid, libc::P_PID, pid, std::ptr::null_mut::<libc::siginfo_t>(), how, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// Waits until something is there, looking again whenever the scheduler lets us, until the deadline.
