@@ -46,12 +46,15 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();
+    let mut results = Vec::with_capacity(plan.deliveries.len());
     for delivery in &plan.deliveries {
-        let result = match answers.value(delivery) {
-            Ok(Some(_)) => "ok",
-            Ok(None) => "absent",
+        let is_there = answers.value(delivery).map(|secret| secret.is_some());
+        let result = match is_there {
+            Ok(true) => "ok",
+            Ok(false) => "absent",
             Err(_) => &failed,
         };
+        results.push(is_there);
         for reference in delivery.value.references() {
             let answer = answers.about(reference);
             let version = answer.and_then(|answer| answer.version()).map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -72,7 +75,7 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
         return report::answer("No variable refers to a secret.\n");
     }
     report::answer(&table(&rows))?;
-    resolve::values(plan, &answers, Command::Check).map(|_| 0)
+    resolve::together(results.into_iter(), Command::Check).map(|_| 0)
 }
 
 /// The line of level info about a start.

@@ -23,21 +23,23 @@ pub type Secrets = Vec<Option<Secret>>;
 ///
 /// The problems of all deliveries, in their order.
 pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
-    values(plan, &fetch(plan).await, command)
+    let answers = fetch(plan).await;
+    together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command)
 }
 
-/// Makes the values of a plan from what the stores said.
+/// All that deliveries gave, or the problems of all of them.
 ///
 /// # Errors
 ///
-/// The problems of all deliveries, in their order.
-pub fn values(plan: &Plan, answers: &Answers, command: Command) -> Result<Secrets, Failure> {
-    let mut secrets = Vec::with_capacity(plan.deliveries.len());
+/// The problems, in their order.
+pub fn together<T>(results: impl ExactSizeIterator<Item = Result<T, Vec<Problem>>>, command: Command) -> Result<Vec<T>, Failure> {
+    let total = results.len();
+    let mut given = Vec::with_capacity(total);
     let mut problems = Vec::new();
     let mut failed = 0;
-    for delivery in &plan.deliveries {
-        match answers.value(delivery) {
-            Ok(secret) => secrets.push(secret),
+    for result in results {
+        match result {
+            Ok(one) => given.push(one),
             Err(found) => {
                 problems.extend(found);
                 failed += 1;
@@ -45,9 +47,9 @@ pub fn values(plan: &Plan, answers: &Answers, command: Command) -> Result<Secret
         }
     }
     if problems.is_empty() {
-        return Ok(secrets);
+        return Ok(given);
     }
-    let summary = format!("{failed} of {} failed; {}", count(plan.deliveries.len(), "secret"), consequence(command));
+    let summary = format!("{failed} of {} failed; {}", count(total, "secret"), consequence(command));
     Err(Failure { problems, summary })
 }
 
