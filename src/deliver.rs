@@ -57,6 +57,19 @@ impl Place {
         report::warn_of(directory.as_ref().map_or(&[], |directory| directory.warning.as_slice()));
         Ok(Self { directory, owners })
     }
+
+    /// Says what [`Place::open`] would say of the owners, and touches nothing. The directory itself is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Problems with the exit codes 71 and 78.
+    pub fn check(plan: &Plan, arguments: &Arguments, account: Option<&Account>) -> Result<(), Failure> {
+        let (_, problems) = owners(plan, account);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Failure { problems, summary: consequence(arguments.command).to_owned() })
+    }
 }
 
 /// Who each file will belong to, and what is wrong with those that are named.

@@ -45,7 +45,7 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
         Command::Write => prepare(arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
-        Command::Check => inspect::check(&warned_of(plan(arguments)?)),
+        Command::Check => check(arguments),
         Command::ManPage => report::answer(&cli::man_page()),
         Command::Completion(shell) => report::answer(&cli::completion(shell)),
         Command::Schema => report::answer(&config::schema()),
@@ -81,6 +81,15 @@ fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failur
     let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
     report::inform(|| inspect::summary(&plan, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))
+}
+
+/// Tries all that a start would, and makes and changes nothing.
+fn check(arguments: &Arguments) -> Result<u8, Failure> {
+    let plan = warned_of(plan(arguments)?);
+    let account = Account::wanted(arguments);
+    let place = Place::check(&plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
+    let secrets = inspect::check(&plan);
+    report::both(report::both(account, place), secrets).map(|(_, code)| code)
 }
 
 /// What would be done. It reads no secret, but for the values in environment files.

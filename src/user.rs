@@ -36,7 +36,8 @@ impl Account {
     /// 78 when it is not known, 71 when we may not.
     pub fn wanted(arguments: &Arguments) -> Result<Option<Self>, Failure> {
         let Some(text) = &arguments.options.user else { return Ok(None) };
-        let stays = arguments.command == Command::Supervise;
+        // What `check` tries is a start.
+        let stays = matches!(arguments.command, Command::Supervise | Command::Check);
         match find(text).map_err(|problem| problem.about("--user")).and_then(|account| account.check_privileges(stays).map(|()| account)) {
             Ok(account) => Ok(Some(account)),
             Err(problem) => Err(Failure { problems: vec![problem], summary: consequence(arguments.command).to_owned() }),

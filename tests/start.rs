@@ -796,6 +796,25 @@ fn check_prints_results_without_values_and_ends_as_a_start_would() {
 }
 
 #[test]
+fn check_finds_the_user_and_the_owners_as_a_start_does_and_makes_nothing() {
+    let world = World::new();
+    let config = world.file("c.yaml", "files: [{ path: a, from: 'literal:x', owner: 'nobody:nope' }]\n");
+    let start = world.secret_init().directory(world.directory()).flag("--config").flag(config).flag("--user").flag("nosuch");
+    let start = start.variable("T_A_FILE", world.path.join("none"));
+    let (check, start) = (start.clone().flag("check").finishes(), start.program(["true"]).finishes());
+    let lines =
+        |text: &str| text.lines().filter(|line| !line.ends_with("failed; a start would fail")).map(str::to_owned).collect::<Vec<_>>();
+    let started = start.stderr.replace("the program was not started", "a start would fail");
+    assert_eq!((check.code(), lines(&check.stderr)), (start.code(), lines(&started)));
+    for problem in ["--user: nosuch: no such user", "owner: nobody:nope: no such group", "none: no such file"] {
+        assert!(check.stderr.contains(problem), "{problem}: {}", check.stderr);
+    }
+    assert_eq!(check.code(), 78);
+    let quiet = world.secret_init().directory(world.path.join("new")).flag("check").variable("T_A_FILE", "literal:x").finishes();
+    assert_eq!((quiet.code(), world.path.join("new").exists()), (0, false));
+}
+
+#[test]
 fn a_value_that_is_made_is_no_larger_than_a_secret_may_be() {
     let world = World::new();
     let large = world.file("large", vec![b'+'; 1 << 20]).display().to_string();
