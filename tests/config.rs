@@ -1205,7 +1205,7 @@ fn no_environment_file_takes_much_memory_or_time() {
     let world = World::new();
     let file = world.file(".env", lines(|number| format!("V{number:05}=x\n")));
     let one_name = world.file("1.env", filled("", "A=x\n", ""));
-    let start = |file: &Path| world.secret_init().flag("--env-file").flag(file).under(BOUNDED);
+    let start = |file: &Path| world.secret_init().flag("--env-file").flag(file).under(["prlimit", "--as=67108864", "--cpu=1"]);
     let left = finishes_soon(&start(&file).flag("plan"), "an environment file", 250).succeeds();
     assert_eq!(left, "No variable refers to a secret.\n");
     finishes_soon(&start(&one_name).program(["true"]), "a name again and again", 250).succeeds();
