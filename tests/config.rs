@@ -404,11 +404,11 @@ const WARNED: &[Warned] = &[
         &["c.yaml:1:14: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
     ),
     (
-        r#"{ secrets: { a: "file:/W/none?refresh=5m&default=x" }, env: { T_B: "${a}", T_A: "${a}" } }"#,
+        r#"{ env: { T_B: "${a}", T_A: "${a}" }, secrets: { a: "file:/W/none?refresh=5m&default=x" } }"#,
         |_, start| start,
         "T_A=x$\nT_B=x$\n",
         &[
-            "c.yaml:1:114: T_A: refresh: is not acted on: this version fetches once, at the start",
+            "c.yaml:1:28: T_A: refresh: is not acted on: this version fetches once, at the start",
             "hint: restart the container after a change",
         ],
     ),

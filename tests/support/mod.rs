@@ -39,7 +39,9 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let path = PathBuf::from(format!("/dev/shm/secret-init-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        // Always as long: some tests tell the column of what stands behind it.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/dev/shm/secret-init-test-{:07}-{number:04}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self { path }
