@@ -227,11 +227,12 @@ impl Start {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        // posix_spawn(3), by which the tests themselves are started, hands down 32 and 33 ignored: the C library keeps them for itself.
+        // posix_spawn(3), by which the tests themselves are started, hands down 32 and 33 ignored: the C library keeps them for itself. And who runs the tests by
+        // nohup, or in the background of a script, has others ignored.
         // SAFETY: the closure makes two raw system calls. The kernel's struct sigaction is four words, and zeros mean the default.
         unsafe {
             command.pre_exec(|| {
-                for signal in [32, 33] {
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, 32, 33] {
                     libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT_ACTION, std::ptr::null_mut::<u64>(), 8);
                 }
                 Ok(())
