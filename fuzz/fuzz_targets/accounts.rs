@@ -8,7 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use secret_init::report::Code;
 use secret_init::user::{Account, find_in};
 
-const CAUSES: [&str; 3] = ["no such user in /etc/passwd", "the user has no entry in /etc/passwd", "no such group in /etc/group"];
+const CAUSES: [&str; 5] = [
+    "no such user in /etc/passwd",
+    "the user has no entry in /etc/passwd",
+    "no such group in /etc/group",
+    "no user can have this number",
+    "no group can have this number",
+];
 
 fuzz_target!(|input: &[u8]| {
     let mut parts = input.splitn(3, |&byte| byte == 0);
