@@ -164,7 +164,7 @@ impl Directory {
             if self.flock(FlockArg::LockSharedNonblock) {
                 return Ok(());
             }
-            // flock(2) waits for ever or not at all.
+            // No event could be waited for: flock(2) waits for ever or not at all, and a stranger who holds the lock must not hang the start.
             std::thread::sleep(Duration::from_millis(10));
         }
         Err(about(&self.path, "another process holds its lock (flock)").hint("give each container a directory of its own"))
