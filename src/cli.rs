@@ -108,6 +108,10 @@ pub struct Options {
     pub only: Vec<Glob>,
     /// More folders below which a bare `file:` is a reference.
     pub file_roots: Vec<PathBuf>,
+    /// Ask stores on other machines by plain http too.
+    pub allow_http: bool,
+    /// How long the stores may take for all secrets together; none is [`TIMEOUT`].
+    pub timeout: Option<Duration>,
     /// Warnings about the plan are errors.
     pub strict: bool,
     /// What to print.
@@ -115,6 +119,9 @@ pub struct Options {
     /// How to print it.
     pub log_format: Format,
 }
+
+/// How long the stores may take when nothing else is said.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A row of the table of flags.
 struct Flag {
@@ -278,6 +285,28 @@ const FLAGS: &[Flag] = &[
             options.file_roots.push(absolute(value)?);
             Ok(())
         },
+    },
+    Flag {
+        long: "timeout",
+        short: None,
+        value: Value::Text("DURATION"),
+        repeats: false,
+        variable: Some("TIMEOUT"),
+        help: "give up when the stores have not answered after this long, trying again included (default: 60s)",
+        apply: |options, value| {
+            let duration = value.to_str().and_then(reference::duration).filter(|duration| !duration.is_zero());
+            options.timeout = Some(duration.ok_or("a duration like 30s or 2m")?);
+            Ok(())
+        },
+    },
+    Flag {
+        long: "allow-http",
+        short: None,
+        value: Value::None,
+        repeats: false,
+        variable: Some("ALLOW_HTTP"),
+        help: "ask stores on other machines by plain http too: who is on the network can read the secrets",
+        apply: |options, _| switch(&mut options.allow_http),
     },
     Flag {
         long: "strict",

@@ -34,13 +34,16 @@ pub enum Heard {
     Failed(u8),
     /// A descriptor to keep open as long as the program runs.
     Keep(OwnedFd),
+    /// What was delivered, in a file in memory: another process is to become the program with it.
+    HandedOver(OwnedFd),
     /// Nothing yet.
     Nothing,
 }
 
 const TOKEN: [u8; 1] = [b'T'];
-/// The message with a descriptor; all others are exit codes, which are never 0.
+/// The messages with a descriptor; all others are exit codes, which are never these.
 const KEEP: u8 = 0;
+const HAND_OVER: u8 = 1;
 
 /// Makes both sides. Each is to be dropped in the process that the other belongs to.
 ///
@@ -71,9 +74,10 @@ impl Watcher {
     #[must_use]
     pub fn hear(&self) -> Heard {
         match descriptor::receive(&self.socket) {
-            Err(Errno::EAGAIN | Errno::EINTR) | Ok((Some(KEEP), None)) => Heard::Nothing,
+            Err(Errno::EAGAIN | Errno::EINTR) | Ok((Some(KEEP | HAND_OVER), None)) => Heard::Nothing,
             Err(_) | Ok((None, _)) => Heard::Closed,
             Ok((Some(KEEP), Some(descriptor))) => Heard::Keep(descriptor),
+            Ok((Some(HAND_OVER), Some(delivered))) => Heard::HandedOver(delivered),
             Ok((Some(code), _)) => Heard::Failed(code),
         }
     }
@@ -94,6 +98,11 @@ impl Starter {
     /// Asks the supervisor to keep a descriptor open as long as the program runs.
     pub fn keep(&self, descriptor: &OwnedFd) {
         self.send(KEEP, &[descriptor.as_raw_fd()]);
+    }
+
+    /// Gives what was delivered to the supervisor, which does not look into it, for the process that becomes the program.
+    pub fn hand_over(&self, delivered: &OwnedFd) {
+        self.send(HAND_OVER, &[delivered.as_raw_fd()]);
     }
 
     /// Before the program: from here on signals go to it. False when the supervisor has ended the start.

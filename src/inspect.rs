@@ -42,7 +42,7 @@ pub fn plan(plan: &Plan) -> String {
 ///
 /// All problems that a start would have had with the secrets.
 pub fn check(plan: &Plan) -> Result<u8, Failure> {
-    let answers = resolve::ready(resolve::fetch(plan))?;
+    let answers = resolve::block_on(plan, resolve::fetch(plan))?;
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();

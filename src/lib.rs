@@ -9,6 +9,7 @@
 //!
 //! Each looks down only, as `tests/architecture.rs` makes sure.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod deliver;

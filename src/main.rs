@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use secret_init::cli::{self, Arguments, Command};
@@ -16,7 +17,7 @@ use secret_init::run::{self, Inherited, Program};
 use secret_init::supervise::{self, Start};
 use secret_init::sys::{alloc::Zeroing, environ};
 use secret_init::user::Account;
-use secret_init::{inspect, resolve};
+use secret_init::{agent, inspect, resolve};
 
 #[global_allocator]
 static ALLOCATOR: Zeroing = Zeroing;
@@ -41,9 +42,14 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         inherited.end_on_signals();
     }
     match arguments.command {
-        Command::Supervise => supervise::run(&arguments.options, inherited.ending, |start| supervised(arguments, inherited, start)),
+        Command::Supervise => supervise::run(
+            &arguments.options,
+            inherited.ending,
+            |start| supervised(arguments, inherited, start),
+            |start, delivered| go_on(arguments, inherited, start, &delivered),
+        ),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
-        Command::Write => prepare(arguments).map(|_| 0),
+        Command::Write => prepare(&warned_of(plan(arguments)?), arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
         Command::Check => check(arguments),
         Command::ManPage => report::answer(&cli::man_page()),
@@ -54,11 +60,34 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     }
 }
 
-/// Becomes the program, beside a supervisor that is told how it goes.
+/// Becomes the program, beside a supervisor that is told how it goes. When stores have to be asked over a network it is the agent instead, which only delivers.
 fn supervised(arguments: &Arguments, inherited: &Inherited, start: &Start) -> Result<Infallible, Failure> {
-    let (mut delivered, account) = prepare(arguments)?;
-    run::pass_on_listen_pid(&mut delivered.environment);
+    let plan = warned_of(plan(arguments)?);
+    if plan.is_remote() {
+        agent::prefer_to_be_killed();
+        let (delivered, _) = prepare(&plan, arguments)?;
+        start.keep(delivered.lock.as_ref());
+        start.hand_over(&agent::seal(&delivered)?);
+    }
+    let (delivered, account) = prepare(&plan, arguments)?;
     start.keep(delivered.lock.as_ref());
+    become_program(arguments, inherited, start, delivered, account)
+}
+
+/// Becomes the program with what the agent delivered.
+fn go_on(arguments: &Arguments, inherited: &Inherited, start: &Start, delivered: &OwnedFd) -> Result<Infallible, Failure> {
+    let delivered = agent::unseal(delivered)?;
+    become_program(arguments, inherited, start, delivered, Account::wanted(arguments)?)
+}
+
+fn become_program(
+    arguments: &Arguments,
+    inherited: &Inherited,
+    start: &Start,
+    mut delivered: Delivered,
+    account: Option<Account>,
+) -> Result<Infallible, Failure> {
+    run::pass_on_listen_pid(&mut delivered.environment);
     start.commit();
     Program::new(&arguments.program, delivered, account).run(inherited)
 }
@@ -66,20 +95,19 @@ fn supervised(arguments: &Arguments, inherited: &Inherited, start: &Start) -> Re
 /// Becomes the program, and nothing of us stays.
 fn exec(arguments: &Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
     inherited.end_on_signals();
-    let (delivered, account) = prepare(arguments)?;
+    let (delivered, account) = prepare(&warned_of(plan(arguments)?), arguments)?;
     Program::new(&arguments.program, delivered, account).run(inherited)
 }
 
-/// From the arguments and the environment to secrets that lie where the program looks for them.
-fn prepare(arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
+/// From the plan to secrets that lie where the program looks for them.
+fn prepare(plan: &Plan, arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
     let started = Instant::now();
-    let plan = warned_of(plan(arguments)?);
     let account = Account::wanted(arguments);
-    let place = Place::open(&plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
-    let secrets = resolve::ready(resolve::all(&plan, arguments.command))?;
+    let place = Place::open(plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
+    let secrets = resolve::block_on(plan, resolve::all(plan, arguments.command))?;
     let ((account, place), secrets) = report::both(report::both(account, place), secrets)?;
-    let delivered = deliver::all(&plan, &secrets, place, arguments, account.as_ref())?;
-    report::inform(|| inspect::summary(&plan, delivered.directory.as_deref(), started.elapsed()));
+    let delivered = deliver::all(plan, &secrets, place, arguments, account.as_ref())?;
+    report::inform(|| inspect::summary(plan, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))
 }
 

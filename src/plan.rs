@@ -7,10 +7,10 @@ mod conventions;
 mod layout;
 mod names;
 mod precedence;
+mod stores;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
@@ -39,6 +39,8 @@ pub struct Plan {
     pub warnings: Vec<Problem>,
     /// What the stores are made from.
     pub settings: store::Settings,
+    /// How long the remote stores may take together.
+    pub timeout: Duration,
     /// Whether we run in a Kubernetes pod.
     pub in_kubernetes: bool,
 }
@@ -112,7 +114,16 @@ impl Plan {
         let folders = SecretFolders::new(&arguments.options, environment);
         let problems = config.problems.iter().chain(&environment.problems).cloned().collect();
         let names = Noted::new(config);
-        let mut planner = Planner { arguments, environment, config, names, folders, plan: Self::empty(environment), count: 0, problems };
+        let mut planner = Planner {
+            arguments,
+            environment,
+            config,
+            names,
+            folders,
+            plan: Self::empty(arguments, environment, config),
+            count: 0,
+            problems,
+        };
         let (entries, losers) = precedence::merge(environment, &config.document, |entry| planner.is_taken(entry));
         planner.warn_of_variables(&losers);
         for entry in &entries {
@@ -126,16 +137,15 @@ impl Plan {
         planner.finish()
     }
 
-    fn empty(environment: &Environment) -> Self {
+    fn empty(arguments: &Arguments, environment: &Environment, config: &Config) -> Self {
         Self {
             deliveries: Vec::new(),
             passed: environment.irregular.clone(),
             set: Vec::new(),
             left_alone: Vec::new(),
             warnings: Vec::new(),
-            settings: store::Settings {
-                credentials_directory: environment.value(b"CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec())),
-            },
+            settings: stores::settings(arguments, environment, config),
+            timeout: arguments.options.timeout.unwrap_or(cli::TIMEOUT),
             in_kubernetes: environment.value(b"KUBERNETES_SERVICE_HOST").is_some(),
         }
     }
@@ -144,6 +154,17 @@ impl Plan {
     #[must_use]
     pub fn has_files(&self) -> bool {
         self.files().next().is_some()
+    }
+
+    /// All references, each with the delivery that it is part of.
+    pub fn references(&self) -> impl Iterator<Item = (&Delivery, &Reference)> {
+        self.deliveries.iter().flat_map(|delivery| delivery.value.references().map(move |reference| (delivery, reference)))
+    }
+
+    /// Whether a store has to be asked over a network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.references().any(|(_, reference)| store::row(reference.scheme).is_some_and(|row| row.is_remote))
     }
 
     /// The files.
@@ -427,6 +448,7 @@ impl Planner<'_> {
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
         }
+        self.problems.extend(stores::check(&self.plan));
         if self.problems.is_empty() {
             return Ok(self.plan);
         }

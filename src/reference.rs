@@ -39,6 +39,32 @@ pub enum Scheme {
     Pass,
 }
 
+impl Scheme {
+    /// The word that stands for the scheme where the configuration sets up its store.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Dotenv => "dotenv",
+            Self::Cred => "cred",
+            Self::Literal => "literal",
+            Self::Vault => "vault",
+            Self::Bao => "bao",
+            Self::AwsSecretsManager => "aws-sm",
+            Self::AwsParameterStore => "aws-ssm",
+            Self::Google => "gcp-sm",
+            Self::Azure => "azure-kv",
+            Self::Kubernetes => "k8s",
+            Self::Pass => "pass",
+        }
+    }
+
+    /// All that are there.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.scheme)
+    }
+}
+
 /// How a scheme is written, and what holds for it.
 struct Row {
     /// The text before the locator.
@@ -65,10 +91,10 @@ const ROWS: &[Row] = &[
     Row { prefix: "dotenv:", scheme: Scheme::Dotenv, bare: Bare::WithSelector, options: &[] },
     Row { prefix: "cred:", scheme: Scheme::Cred, bare: Bare::Always, options: &[] },
     Row { prefix: "literal:", scheme: Scheme::Literal, bare: Bare::Always, options: &[] },
-    Row { prefix: "vault:", scheme: Scheme::Vault, bare: Bare::WithSelector, options: &["namespace", "version"] },
-    Row { prefix: "bao:", scheme: Scheme::Bao, bare: Bare::WithSelector, options: &["namespace", "version"] },
-    Row { prefix: "aws-sm:", scheme: Scheme::AwsSecretsManager, bare: Bare::Always, options: &["region", "stage", "version"] },
-    Row { prefix: "aws-ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region"] },
+    Row { prefix: "vault:", scheme: Scheme::Vault, bare: Bare::WithSelector, options: &["namespace", "store", "version"] },
+    Row { prefix: "bao:", scheme: Scheme::Bao, bare: Bare::WithSelector, options: &["namespace", "store", "version"] },
+    Row { prefix: "aws-sm:", scheme: Scheme::AwsSecretsManager, bare: Bare::Always, options: &["region", "stage", "store", "version"] },
+    Row { prefix: "aws-ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region", "store"] },
     Row { prefix: "gcp:secretmanager:", scheme: Scheme::Google, bare: Bare::Always, options: &["version"] },
     Row { prefix: "gcp-sm:", scheme: Scheme::Google, bare: Bare::Always, options: &["version"] },
     Row { prefix: "azure:keyvault:", scheme: Scheme::Azure, bare: Bare::Always, options: &["version"] },
@@ -79,8 +105,13 @@ const ROWS: &[Row] = &[
 
 /// ARNs have the partition before the service: `arn:aws:secretsmanager:…`, `arn:aws-us-gov:ssm:…`.
 const ARN_SERVICES: &[Row] = &[
-    Row { prefix: "secretsmanager:", scheme: Scheme::AwsSecretsManager, bare: Bare::Always, options: &["region", "stage", "version"] },
-    Row { prefix: "ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region"] },
+    Row {
+        prefix: "secretsmanager:",
+        scheme: Scheme::AwsSecretsManager,
+        bare: Bare::Always,
+        options: &["region", "stage", "store", "version"],
+    },
+    Row { prefix: "ssm:", scheme: Scheme::AwsParameterStore, bare: Bare::Always, options: &["region", "store"] },
 ];
 
 /// A reference to a secret. It holds no secret itself, but for a `literal:` and a `default=`.
@@ -364,6 +395,18 @@ impl Reference {
             && self.prefix == other.prefix
             && self.locator == other.locator
             && self.options.store == other.options.store
+    }
+
+    /// An option of the store.
+    #[must_use]
+    pub fn store_option(&self, name: &str) -> Option<&str> {
+        self.options.store.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The name of the store in the configuration: what the option `store` says, else the scheme's own.
+    #[must_use]
+    pub fn store_name(&self) -> &str {
+        self.store_option("store").unwrap_or_else(|| self.scheme.word())
     }
 
     /// The scheme as it was written, without the colon.

@@ -1,17 +1,22 @@
 //! From the plan to the secrets: each distinct secret is fetched once, and every failure is told.
 
+#[cfg_attr(not(feature = "remote"), path = "resolve/no_patience.rs")]
+mod patience;
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use crate::cli::Command;
 use crate::environment::check_entry;
 use crate::plan::{Delivery, Plan, Target, consequence};
-use crate::reference::{Options, Reference, Scheme};
+use crate::reference::{Options, Reference};
 use crate::report::{Code, Failure, Problem, count};
 use crate::secret::{Secret, Version};
-use crate::store::{self, Content, FailureKind, Fetched, Wanted};
+use crate::store::{self, Content, FailureKind, Fetched, Store, Wanted};
 use crate::template::{self, Piece};
 
 /// The values of a plan's deliveries, in their order; none for an optional secret that does not exist.
@@ -73,39 +78,54 @@ impl Answer {
     }
 }
 
-/// Asks each store once for all that is wanted of it, each distinct secret once.
+/// Asks each store once for all that is wanted of it, each distinct secret once, and all stores side by side.
 pub async fn fetch(plan: &Plan) -> Answers {
-    let mut wanted: Vec<&Reference> = Vec::new();
-    for reference in plan.deliveries.iter().flat_map(|delivery| delivery.value.references()) {
-        if !wanted.iter().any(|earlier| earlier.same_secret(reference)) {
-            wanted.push(reference);
-        }
-    }
-    let mut answers = Answers::default();
-    for row in store::ROWS {
-        let batch: Vec<Wanted> = of_scheme(&wanted, row.scheme);
-        if batch.is_empty() {
-            continue;
-        }
-        let store = (row.open)(&plan.settings);
-        let started = Instant::now();
-        let results = store.fetch(&batch).await;
-        let took = started.elapsed();
-        answers.0.extend(batch.into_iter().zip(results).map(|(wanted, result)| Answer {
-            reference: wanted.reference,
-            result: result.and_then(first_time),
-            took,
-        }));
-    }
-    answers
+    let asked = batches(plan).into_iter().map(|batch| ask(plan, batch));
+    Answers(join_all(asked).await.into_iter().flatten().collect())
 }
 
-fn of_scheme(wanted: &[&Reference], scheme: Scheme) -> Vec<Wanted> {
-    wanted
-        .iter()
-        .filter(|reference| reference.scheme == scheme)
-        .map(|&reference| Wanted { reference: reference.clone(), since: None })
-        .collect()
+/// What is wanted of each store.
+fn batches(plan: &Plan) -> Vec<Vec<Wanted>> {
+    let mut batches: Vec<Vec<Wanted>> = Vec::new();
+    for (_, reference) in plan.references() {
+        let is_for = |batch: &&mut Vec<Wanted>| {
+            batch
+                .first()
+                .is_some_and(|first| first.reference.scheme == reference.scheme && first.reference.store_name() == reference.store_name())
+        };
+        let wanted = || Wanted { reference: reference.clone(), since: None };
+        match batches.iter_mut().find(is_for) {
+            Some(batch) if batch.iter().any(|earlier| earlier.reference.same_secret(reference)) => {}
+            Some(batch) => batch.push(wanted()),
+            None => batches.push(vec![wanted()]),
+        }
+    }
+    batches
+}
+
+/// Asks one store.
+async fn ask(plan: &Plan, batch: Vec<Wanted>) -> Vec<Answer> {
+    let started = Instant::now();
+    let results = match open(plan, &batch) {
+        Ok((row, store)) if row.is_remote => patience::fetch(&*store, &batch, plan.timeout).await,
+        Ok((_, store)) => store.fetch(&batch).await,
+        Err(failure) => batch.iter().map(|_| Err(failure.clone())).collect(),
+    };
+    let took = started.elapsed();
+    let answer = |(wanted, result): (Wanted, Result<Fetched, store::Failure>)| Answer {
+        reference: wanted.reference,
+        result: result.and_then(first_time),
+        took,
+    };
+    batch.into_iter().zip(results).map(answer).collect()
+}
+
+/// The store of a batch, which is not empty.
+fn open(plan: &Plan, batch: &[Wanted]) -> Result<(&'static store::Row, Box<dyn Store>), store::Failure> {
+    let unknown = || store::Failure::new(FailureKind::Protocol, "there is no such store");
+    let reference = &batch.first().ok_or_else(unknown)?.reference;
+    let row = store::row(reference.scheme).ok_or_else(unknown)?;
+    Ok((row, (row.open)(&plan.settings, plan.settings.instance(reference))?))
 }
 
 /// Nothing can be unchanged when no version was known.
@@ -238,7 +258,16 @@ fn problem_with_all(delivery: &Delivery, cause: String) -> Problem {
     delivery.about(problem)
 }
 
-/// The result of a future that waits for nothing, as those of local stores: no runtime is needed for it.
+/// Runs a future to its end: those of local stores are ready at once, and need no runtime.
+///
+/// # Errors
+///
+/// When the system has no room for a runtime.
+pub fn block_on<T>(plan: &Plan, future: impl Future<Output = T>) -> Result<T, Failure> {
+    if plan.is_remote() { patience::block_on(future) } else { ready(future) }
+}
+
+/// The result of a future that waits for nothing.
 ///
 /// # Errors
 ///

@@ -5,11 +5,13 @@
 mod cred;
 mod dotenv;
 mod file;
+#[cfg(feature = "remote")]
+mod http;
 mod json;
 mod literal;
+mod settings;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::secret::{Secret, Version};
 
 pub use dotenv::{Line, parse as parse_dotenv};
 pub use file::{LARGEST, read as read_file};
+pub use settings::{Auth, Instance, Settings, Variables};
 
 /// A future on the heap, so that stores of all kinds fit into one table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -91,6 +94,8 @@ pub enum FailureKind {
     Invalid,
     /// The store does not speak as it should.
     Protocol,
+    /// The store cannot be asked as it is set up.
+    Misconfigured,
 }
 
 impl Failure {
@@ -106,6 +111,21 @@ impl Failure {
         self
     }
 
+    /// Whether a new try may help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.kind, FailureKind::Unavailable { .. })
+    }
+
+    /// When the store asks to be tried again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind {
+            FailureKind::Unavailable { retry_after } => retry_after,
+            _ => None,
+        }
+    }
+
     /// The exit code that it calls for.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -115,15 +135,9 @@ impl Failure {
             FailureKind::Unavailable { .. } => Code::Unavailable,
             FailureKind::Invalid => Code::Data,
             FailureKind::Protocol => Code::Protocol,
+            FailureKind::Misconfigured => Code::Configuration,
         }
     }
-}
-
-/// What stores are made from: the part of the environment that they read.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// `$CREDENTIALS_DIRECTORY`.
-    pub credentials_directory: Option<OsString>,
 }
 
 /// A row of the table of stores.
@@ -134,8 +148,11 @@ pub struct Row {
     pub name: &'static str,
     /// What it is, for the help.
     pub summary: &'static str,
-    /// Makes it.
-    pub open: fn(&Settings) -> Box<dyn Store>,
+    /// Whether it is asked over a network: its answers take time, and it may not answer at all.
+    pub is_remote: bool,
+    /// Makes it, as the configuration sets it up or as the environment does. It reads no file and asks nobody: the plan opens each store to see whether it is set
+    /// up well, which [`FailureKind::Misconfigured`] says.
+    pub open: fn(&Settings, Option<&Instance>) -> Result<Box<dyn Store>, Failure>,
 }
 
 /// The stores that this build has.

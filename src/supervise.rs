@@ -23,13 +23,13 @@ use crate::sys::{descriptor, entry, environ, process, signal};
 use deadline::Deadline;
 use terminal::Terminal;
 
-/// A start, as the process sees it that is to become the program.
-pub struct Start {
+/// A start, as a process sees it that is to become the program, or to deliver to the one that is.
+pub struct Start<'a> {
     starter: Starter,
-    terminal: Option<Terminal>,
+    terminal: Option<&'a Terminal>,
 }
 
-impl Start {
+impl Start<'_> {
     /// Asks the supervisor to keep a descriptor open as long as the program runs.
     pub fn keep(&self, descriptor: Option<&OwnedFd>) {
         if let Some(descriptor) = descriptor {
@@ -37,12 +37,18 @@ impl Start {
         }
     }
 
+    /// Ends this process: another is made, which becomes the program with what was delivered.
+    pub fn hand_over(&self, delivered: &OwnedFd) -> ! {
+        self.starter.hand_over(delivered);
+        entry::exit(0)
+    }
+
     /// The last thing before the program: from here on signals are the program's, and the terminal. Does not return when the supervisor has ended the start.
     pub fn commit(&self) {
         if !self.starter.commit() {
             entry::exit(0);
         }
-        if let Some(terminal) = &self.terminal {
+        if let Some(terminal) = self.terminal {
             terminal.give_to(nix::unistd::getpgrp());
         }
     }
@@ -72,50 +78,69 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs `start` in a process of its own, which becomes the program, and gives the exit code that passes its end on.
 ///
-/// All signals are blocked when this is called, and those of `ending` end the start. `start` returns only when it failed.
+/// That process may hand over what it delivered instead: then it was the agent, and `go_on` becomes the program in a process that never was in touch with a store.
+/// All signals are blocked when this is called, and those of `ending` end the start. Both functions return only when they failed.
 ///
 /// # Errors
 ///
 /// When the system has no room for a process or a descriptor.
-pub fn run(options: &Options, ending: Mask, start: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<u8, Failure> {
+pub fn run(
+    options: &Options,
+    ending: Mask,
+    start: impl FnOnce(&Start) -> Result<Infallible, Failure>,
+    go_on: impl FnOnce(&Start, OwnedFd) -> Result<Infallible, Failure>,
+) -> Result<u8, Failure> {
     // Not CHLD yet: it stays pending, so that a program that ends at once is not missed.
     let signals = SignalFd::new(ending).map_err(|error| no_room("signalfd", &error))?;
     signal::want_children();
     // When we are not PID 1, orphans of the program come to us all the same. An old kernel that refuses changes nothing.
     let _ = nix::sys::prctl::set_child_subreaper(true);
     let terminal = Terminal::ours();
-    let (watcher, starter) = handshake::pair().map_err(|error| no_room("a socket pair", &error))?;
-    let runner = match process::fork().map_err(|error| no_room("a process", &error))? {
-        Fork::Child => {
-            drop(watcher);
-            let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-            let ours = Start { starter, terminal };
-            let Err(failure) = start(&ours);
-            let code = failure.print(false);
-            ours.starter.fail(code);
-            entry::exit(code);
-        }
-        Fork::Parent(runner) => runner,
-    };
-    // On both sides, so that whoever comes first has made the group before a signal can be meant for it.
-    let _ = nix::unistd::setpgid(runner, runner);
-    drop(starter);
+    let runner = Runner::spawn(terminal.as_ref(), start)?;
     environ::wipe();
-    // The runner has its own: ours would keep a mount busy.
+    let outcome = wait_for_start(&signals, runner, |delivered| Runner::spawn(terminal.as_ref(), |start| go_on(start, delivered)));
+    // The program has its own: ours would keep a mount busy.
     let _ = nix::unistd::chdir("/");
-    let outcome = wait_for_start(&signals, &watcher, runner);
-    drop(watcher);
-    let code = match outcome {
-        Outcome::Ended(code) => code,
-        Outcome::Running { held, lock } => {
+    match outcome {
+        Outcome::Ended(code) => Ok(code),
+        Outcome::Running { program, held, lock } => {
             let options = Supervision { group: options.group, kill_after: options.kill_after };
-            Running { signals, lock, terminal: terminal.as_ref(), program: runner, options, kill_at: Deadline::NEVER }.live(held)
+            let code = Running { signals, lock, terminal: terminal.as_ref(), program, options, kill_at: Deadline::NEVER }.live(held);
+            if let Some(terminal) = terminal.filter(|_| !is_pid_1()) {
+                terminal.take_back_from(program);
+            }
+            Ok(code)
         }
-    };
-    if let Some(terminal) = terminal.filter(|_| !is_pid_1()) {
-        terminal.take_back_from(runner);
     }
-    Ok(code)
+}
+
+/// A process that is on its way to become the program.
+struct Runner {
+    process: Pid,
+    watcher: Watcher,
+}
+
+impl Runner {
+    /// Runs `become` in a process of its own, the leader of its group.
+    fn spawn(terminal: Option<&Terminal>, r#become: impl FnOnce(&Start) -> Result<Infallible, Failure>) -> Result<Self, Failure> {
+        let (watcher, starter) = handshake::pair().map_err(|error| no_room("a socket pair", &error))?;
+        match process::fork().map_err(|error| no_room("a process", &error))? {
+            Fork::Child => {
+                drop(watcher);
+                let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+                let ours = Start { starter, terminal };
+                let Err(failure) = r#become(&ours);
+                let code = failure.print(false);
+                ours.starter.fail(code);
+                entry::exit(code)
+            }
+            Fork::Parent(process) => {
+                // On both sides, so that whoever comes first has made the group before a signal can be meant for it.
+                let _ = nix::unistd::setpgid(process, process);
+                Ok(Self { process, watcher })
+            }
+        }
+    }
 }
 
 fn no_room(what: &str, error: &std::io::Error) -> Failure {
@@ -132,6 +157,7 @@ enum Outcome {
     Ended(u8),
     /// The program runs.
     Running {
+        program: Pid,
         /// The signals that came meanwhile and are the program's.
         held: Mask,
         /// What stays open with it.
@@ -139,29 +165,36 @@ enum Outcome {
     },
 }
 
-/// Waits until the runner has become the program, or not.
-fn wait_for_start(signals: &SignalFd, watcher: &Watcher, runner: Pid) -> Outcome {
+/// Waits until the runner has become the program, or not. `replace` makes another when the first was the agent.
+fn wait_for_start(signals: &SignalFd, mut runner: Runner, replace: impl FnOnce(OwnedFd) -> Result<Runner, Failure>) -> Outcome {
+    let mut replace = Some(replace);
     let mut held = Mask::NONE;
     let mut lock = None;
     let mut buffer = Buffer::default();
     loop {
-        let mut ready = [PollFd::new(watcher.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(runner.watcher.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut ready, Deadline::NEVER.timeout());
-        match watcher.hear() {
+        match runner.watcher.hear() {
             // Who still can take the token now knows that the runner died before it could become anything.
-            Heard::Closed if watcher.abort() => return Outcome::Ended(died(runner)),
-            Heard::Closed => return Outcome::Running { held, lock },
+            Heard::Closed if runner.watcher.abort() => return Outcome::Ended(died(runner.process)),
+            Heard::Closed => return Outcome::Running { program: runner.process, held, lock },
             Heard::Failed(code) => {
-                let _ = process::wait_for(runner);
+                let _ = process::wait_for(runner.process);
                 return Outcome::Ended(code);
             }
             Heard::Keep(descriptor) => lock = Some(descriptor),
+            Heard::HandedOver(delivered) => match replace.take().map(|replace| replace(delivered)) {
+                Some(Ok(next)) => runner = next,
+                Some(Err(failure)) => return Outcome::Ended(failure.print(false)),
+                // The process that goes on has nothing to hand over.
+                None => {}
+            },
             Heard::Nothing => {}
         }
         for received in signals.read(&mut buffer) {
-            if watcher.abort() {
-                signal::send(Pid::from_raw(-runner.as_raw()), Signal::KILL);
-                let _ = process::wait_for(runner);
+            if runner.watcher.abort() {
+                signal::send(Pid::from_raw(-runner.process.as_raw()), Signal::KILL);
+                let _ = process::wait_for(runner.process);
                 return Outcome::Ended(received.signal.exit_code());
             }
             held = held.with(received.signal);
@@ -171,9 +204,15 @@ fn wait_for_start(signals: &SignalFd, watcher: &Watcher, runner: Pid) -> Outcome
 
 /// The runner died during the start, by no failure of its own.
 fn died(runner: Pid) -> u8 {
-    let how = process::wait_for(runner).map_or_else(String::new, |code| format!(" (exit code {code})"));
-    let problem = Problem::new(Code::System, format!("the start was cut short{how}; the program was not started"))
-        .hint("was it killed for lack of memory? see the container's memory limit");
+    let code = process::wait_for(runner);
+    let how = code.map_or_else(String::new, |code| format!(" (exit code {code})"));
+    let is_killed = code.is_none_or(|code| code == Signal::KILL.exit_code());
+    let (kind, hint) = if is_killed {
+        (Code::System, "was it killed for lack of memory? see the container's memory limit")
+    } else {
+        (Code::Internal, "this is a bug of secret-init")
+    };
+    let problem = Problem::new(kind, format!("the start was cut short{how}; the program was not started")).hint(hint);
     Failure::from(problem).print(false)
 }
 

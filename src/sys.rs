@@ -8,5 +8,6 @@ pub mod capability;
 pub mod descriptor;
 pub mod entry;
 pub mod environ;
+pub mod names;
 pub mod process;
 pub mod signal;

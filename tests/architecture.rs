@@ -23,6 +23,7 @@ const LAYERS: &[&str] = &[
     "user",
     "deliver",
     "run",
+    "agent",
     "handshake",
     "supervise",
     "main",

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use secret_init::reference::{Reference, Scheme};
 use secret_init::resolve;
-use secret_init::store::{self, Content, Failure, FailureKind, Fetched, Settings, Store, Wanted};
+use secret_init::store::{self, Content, Failure, FailureKind, Fetched, Settings, Store, Variables, Wanted};
 use support::World;
 
 const CANARY: &str = "hunter2-canary";
@@ -67,8 +67,10 @@ fn subjects() -> Vec<Subject> {
 
 impl Subject {
     fn store(&self) -> Box<dyn Store> {
-        let settings = Settings { credentials_directory: Some(self.world.path.clone().into_os_string()) };
-        (store::row(self.scheme).unwrap().open)(&settings)
+        let directory = self.world.path.as_os_str().as_bytes();
+        let variables = Variables::of([(&b"CREDENTIALS_DIRECTORY"[..], directory)].into_iter());
+        let settings = Settings { variables, ..Settings::default() };
+        (store::row(self.scheme).unwrap().open)(&settings, None).unwrap_or_else(|failure| panic!("{failure:?}"))
     }
 
     fn wanted(&self, name: &str) -> Wanted {

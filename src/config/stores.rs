@@ -1,10 +1,12 @@
-//! `stores:`, where stores are and how to log in to them. Only the shape is read and checked: this build has no store that needs it.
+//! `stores:`, where stores are and how to log in to them. Only the shape is read here: what a store needs it says itself.
 
 use serde_json::{Value as Json, json};
 
 use super::Text;
 use super::read::{Scalar, mapping};
 use super::rotation::Url;
+use crate::reference::Scheme;
+use crate::store;
 
 mapping! {
     /// A store: where it is, and how to log in.
@@ -29,6 +31,22 @@ impl Store {
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<Kind> {
         self.r#type.clone().or_else(|| Kind::parse(name))
+    }
+
+    /// As stores are made from it; `place` is where it stands. None when its kind is not known, which has been told.
+    #[must_use]
+    pub fn instance(&self, name: &str, place: String) -> Option<store::Instance> {
+        let Kind(kind) = self.kind(name)?;
+        Some(store::Instance {
+            name: name.to_owned(),
+            scheme: Scheme::all().find(|scheme| scheme.word() == kind)?,
+            place,
+            address: self.address.as_ref().map(|Url(url)| url.clone()),
+            namespace: text(self.namespace.as_ref()),
+            region: text(self.region.as_ref()),
+            ca_file: path(self.ca_file.as_ref()),
+            auth: self.auth.as_ref().map(Auth::settings),
+        })
     }
 }
 
@@ -57,7 +75,36 @@ mapping! {
         pub cert_file: Option<AbsolutePath>,
         /// The file with the certificate's key, for cert.
         pub key_file: Option<AbsolutePath>,
+        /// The path that the token or the secret id was wrapped by, when what the file holds is the wrapping token: it is unwrapped when its path is this one.
+        pub creation_path: Option<Text>,
     }
+}
+
+impl Auth {
+    fn settings(&self) -> store::Auth {
+        store::Auth {
+            method: self.method.0.clone(),
+            mount: text(self.mount.as_ref()),
+            role: text(self.role.as_ref()),
+            username: text(self.username.as_ref()),
+            token_file: path(self.token_file.as_ref()),
+            jwt_file: path(self.jwt_file.as_ref()),
+            role_id: text(self.role_id.as_ref()),
+            secret_id_file: path(self.secret_id_file.as_ref()),
+            password_file: path(self.password_file.as_ref()),
+            cert_file: path(self.cert_file.as_ref()),
+            key_file: path(self.key_file.as_ref()),
+            creation_path: text(self.creation_path.as_ref()),
+        }
+    }
+}
+
+fn text(text: Option<&Text>) -> Option<String> {
+    text.map(|Text(text)| text.clone())
+}
+
+fn path(path: Option<&AbsolutePath>) -> Option<String> {
+    path.map(|AbsolutePath(path)| path.clone())
 }
 
 /// Makes a type of one of several words, with what is expected and the schema from the same list.
@@ -117,6 +164,6 @@ mod tests {
 
     #[test]
     fn each_kind_of_store_is_the_scheme_of_a_reference() {
-        assert!(Kind::WORDS.iter().all(|word| crate::reference::is_scheme(word)));
+        assert!(Kind::WORDS.iter().all(|word| Scheme::all().any(|scheme| scheme.word() == *word)));
     }
 }

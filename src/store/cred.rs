@@ -1,17 +1,23 @@
 //! `cred:NAME`: a credential as systemd hands it over, a file in `$CREDENTIALS_DIRECTORY`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::{BoxFuture, Failure, FailureKind, Fetched, Row, Settings, Store, Wanted, file};
+use super::{BoxFuture, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted, file};
 use crate::reference::Scheme;
 
-pub(super) const ROW: Row =
-    Row { scheme: Scheme::Cred, name: "cred", summary: "a credential of systemd's kind: cred:NAME is $CREDENTIALS_DIRECTORY/NAME", open };
+pub(super) const ROW: Row = Row {
+    scheme: Scheme::Cred,
+    name: "cred",
+    summary: "a credential of systemd's kind: cred:NAME is $CREDENTIALS_DIRECTORY/NAME",
+    is_remote: false,
+    open,
+};
 
-fn open(settings: &Settings) -> Box<dyn Store> {
-    Box::new(Credentials { directory: settings.credentials_directory.clone() })
+fn open(settings: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
+    let directory = settings.variables.get("CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec()));
+    Ok(Box::new(Credentials { directory }))
 }
 
 struct Credentials {

@@ -5,15 +5,20 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Settings, Store, Wanted, file};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted, file};
 use crate::reference::Scheme;
 use crate::secret::Secret;
 
-pub(super) const ROW: Row =
-    Row { scheme: Scheme::Dotenv, name: "dotenv", summary: "one variable of an environment file: dotenv:/path/.env#KEY", open };
+pub(super) const ROW: Row = Row {
+    scheme: Scheme::Dotenv,
+    name: "dotenv",
+    summary: "one variable of an environment file: dotenv:/path/.env#KEY",
+    is_remote: false,
+    open,
+};
 
-fn open(_: &Settings) -> Box<dyn Store> {
-    Box::new(Dotenv)
+fn open(_: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
+    Ok(Box::new(Dotenv))
 }
 
 struct Dotenv;

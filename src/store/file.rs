@@ -10,18 +10,23 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC};
 
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Settings, Store, Wanted};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted};
 use crate::reference::Scheme;
 use crate::secret::{Secret, Version};
 
 /// The largest secret, in bytes: that of a Kubernetes Secret.
 pub const LARGEST: usize = 1 << 20;
 
-pub(super) const ROW: Row =
-    Row { scheme: Scheme::File, name: "file", summary: "a file: file:/run/secrets/db, file:/etc/creds.json#/db/password", open };
+pub(super) const ROW: Row = Row {
+    scheme: Scheme::File,
+    name: "file",
+    summary: "a file: file:/run/secrets/db, file:/etc/creds.json#/db/password",
+    is_remote: false,
+    open,
+};
 
-fn open(_: &Settings) -> Box<dyn Store> {
-    Box::new(Files)
+fn open(_: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
+    Ok(Box::new(Files))
 }
 
 struct Files;
