@@ -1,6 +1,8 @@
 //! The bytes of a secret, and their version.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
@@ -70,6 +72,13 @@ impl Version {
     #[must_use]
     pub fn new(name: String) -> Self {
         Self(name)
+    }
+
+    /// A version for what has no name of its own. The digest has a key that this process alone has, so it tells nothing of what it is made from.
+    #[must_use]
+    pub fn digest(bytes: &[u8]) -> Self {
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        Self(format!("~{:016x}", KEY.get_or_init(RandomState::new).hash_one(bytes)))
     }
 }
 

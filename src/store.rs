@@ -10,6 +10,8 @@ mod http;
 mod json;
 mod literal;
 mod settings;
+#[cfg(feature = "vault")]
+mod vault;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -96,6 +98,8 @@ pub enum FailureKind {
     Protocol,
     /// The store cannot be asked as it is set up.
     Misconfigured,
+    /// Nothing is known to be wrong: it can be tried once alone, and that is left to a start.
+    Untried,
 }
 
 impl Failure {
@@ -135,7 +139,7 @@ impl Failure {
             FailureKind::Unavailable { .. } => Code::Unavailable,
             FailureKind::Invalid => Code::Data,
             FailureKind::Protocol => Code::Protocol,
-            FailureKind::Misconfigured => Code::Configuration,
+            FailureKind::Misconfigured | FailureKind::Untried => Code::Configuration,
         }
     }
 }
@@ -156,7 +160,16 @@ pub struct Row {
 }
 
 /// The stores that this build has.
-pub const ROWS: &[Row] = &[file::ROW, dotenv::ROW, cred::ROW, literal::ROW];
+pub const ROWS: &[Row] = &[
+    file::ROW,
+    dotenv::ROW,
+    cred::ROW,
+    literal::ROW,
+    #[cfg(feature = "vault")]
+    vault::VAULT,
+    #[cfg(feature = "vault")]
+    vault::BAO,
+];
 
 /// The row of a scheme; `None` when this build has no such store.
 #[must_use]

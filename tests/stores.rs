@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 
 use secret_init::reference::{Reference, Scheme};
 use secret_init::resolve;

@@ -19,6 +19,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What the transport to a store reads: no login is in it.
+    #[must_use]
+    pub fn transport(&self) -> Self {
+        let is_login = |name: &str| ["AWS_", "BAO_", "VAULT_"].iter().any(|prefix| name.starts_with(prefix));
+        let kept = self.variables.0.iter().filter(|(name, _)| !is_login(name));
+        let variables = Variables(kept.map(|(name, value)| (name.clone(), value.clone())).collect());
+        Self { variables, instances: Vec::new(), ..*self }
+    }
+
     /// How the store of a reference is set up: by the name that the option `store` gives, else by the name of its scheme; none when the environment alone does it.
     #[must_use]
     pub fn instance(&self, reference: &Reference) -> Option<&Instance> {

@@ -1,0 +1,169 @@
+//! From a way to log in to a token.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
+use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
+use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
+use vaultrs::api::auth::userpass::requests::LoginRequest as UserpassLogin;
+use vaultrs::api::sys::requests::{UnwrapRequest, WrappingLookupRequest};
+
+use super::super::http::Client;
+use super::super::{Failure, FailureKind, read_file};
+use super::api::{Api, CertificateLogin, Reply, Trouble};
+use super::setup::{Login, Setup, Source, Token};
+use crate::report::printable;
+use crate::secret::Secret;
+
+/// Logs in, and gives the token. A rehearsal unwraps nothing.
+///
+/// # Errors
+///
+/// Of each kind; what is wrong is said of the login, since it is the same for every secret.
+pub async fn token(setup: &Setup, client: &Client, is_rehearsal: bool) -> Result<Secret, Failure> {
+    let api = Api::new(setup, client.clone(), &[])?;
+    let (mount, reply) = match &setup.login {
+        Login::Token(token) => return given(setup, client, token, is_rehearsal).await,
+        Login::Jwt { mount, role, file, is_kubernetes } => {
+            let jwt = text(&read(file)?)?;
+            let reply = match (is_kubernetes, role) {
+                (true, Some(role)) => api.run(LoginWithKubernetesRequest { mount: mount.clone(), role: role.clone(), jwt }, None).await,
+                _ => api.run(JWTLoginRequest { mount: mount.clone(), jwt, role: role.clone() }, None).await,
+            };
+            (mount, reply)
+        }
+        Login::AppRole { mount, role_id, secret_id, creation_path } => {
+            let mut secret_id = source(secret_id)?;
+            if let Some(creation_path) = creation_path {
+                let reply = unwrap(setup, client, &secret_id, creation_path, is_rehearsal).await?;
+                let inner: Option<SecretId> = reply.data.and_then(|data| serde_json::from_str(data.get()).ok());
+                secret_id = Secret::new(inner.ok_or_else(not_wrapped)?.secret_id.into_bytes());
+            }
+            let secret_id = text(&secret_id)?;
+            (mount, api.run(LoginWithApproleRequest { mount: mount.clone(), role_id: role_id.clone(), secret_id }, None).await)
+        }
+        Login::Userpass { mount, username, password } => {
+            let password = text(&source(password)?)?;
+            (mount, api.run(UserpassLogin { mount: mount.clone(), username: username.clone(), password }, None).await)
+        }
+        Login::Certificate { mount, role } => (mount, api.run(CertificateLogin { mount: mount.clone(), name: role.clone() }, None).await),
+    };
+    let reply = reply.map_err(|trouble| refused(&setup.login, mount, &trouble))?;
+    let auth =
+        reply.auth.ok_or_else(|| refused(&setup.login, mount, &Trouble::Nonsense("there is no token in the answer to the login")))?;
+    Ok(Secret::new(auth.client_token.into_bytes()))
+}
+
+/// A token that somebody else logged in for.
+async fn given(setup: &Setup, client: &Client, token: &Token, is_rehearsal: bool) -> Result<Secret, Failure> {
+    let nowhere = || {
+        Failure::new(FailureKind::Misconfigured, "there is no login").hint(
+            "set VAULT_TOKEN_FILE, or VAULT_ROLE in Kubernetes, or VAULT_ROLE_ID and VAULT_SECRET_ID_FILE, or auth: in the configuration",
+        )
+    };
+    match token {
+        Token::Value(token) => Ok(Secret::copy_of(token.expose())),
+        Token::File { path, creation_path: None } => read(path),
+        Token::File { path, creation_path: Some(creation_path) } => {
+            let reply = unwrap(setup, client, &read(path)?, creation_path, is_rehearsal).await?;
+            Ok(Secret::new(reply.auth.ok_or_else(not_wrapped)?.client_token.into_bytes()))
+        }
+        Token::OfCommandLine(path) => {
+            let path = path.as_ref().filter(|path| Path::new(path).exists()).ok_or_else(nowhere)?;
+            read(path)
+        }
+    }
+}
+
+/// Unwraps what a wrapping token holds, if it was wrapped by what it should: somebody who took the token may have put another in its place.
+async fn unwrap(setup: &Setup, client: &Client, token: &Secret, creation_path: &str, is_rehearsal: bool) -> Result<Reply, Failure> {
+    const STOLEN: &str =
+        "if nobody should have used it before, someone may have taken it: see the server's audit log, and have a new one made";
+    let used = |trouble: &Trouble| match trouble {
+        Trouble::Refused { status: 400 } | Trouble::Denied { .. } => {
+            Failure::new(FailureKind::Denied, "the wrapping token is not valid: it was used, or its time is over").hint(STOLEN)
+        }
+        trouble => trouble.failure(),
+    };
+    let wrapping = text(token)?;
+    let lookup = Api::new(setup, client.clone(), &[])?
+        .run(WrappingLookupRequest { token: wrapping.clone() }, None)
+        .await
+        .map_err(|trouble| used(&trouble))?;
+    let found: Option<Wrapping> = lookup.data.and_then(|data| serde_json::from_str(data.get()).ok());
+    let found = found.ok_or_else(not_wrapped)?;
+    if found.creation_path.trim_matches('/') != creation_path.trim_matches('/') {
+        let cause = format!("the wrapping token was made by {}, not by the creation_path", printable(found.creation_path.as_bytes()));
+        return Err(Failure::new(FailureKind::Denied, cause).hint(STOLEN));
+    }
+    if is_rehearsal {
+        return Err(Failure::new(FailureKind::Untried, "the wrapping token is good, and is left for the start, which can use it once"));
+    }
+    Api::new(setup, client.clone(), token.expose())?.run(UnwrapRequest { token: None }, None).await.map_err(|trouble| used(&trouble))
+}
+
+fn not_wrapped() -> Failure {
+    Failure::new(FailureKind::Protocol, "what was wrapped is not what the login needs")
+        .hint("wrap a token for method token, and a secret id for approle")
+}
+
+#[derive(Deserialize)]
+struct Wrapping {
+    creation_path: String,
+}
+
+#[derive(Deserialize)]
+struct SecretId {
+    secret_id: String,
+}
+
+fn source(source: &Source) -> Result<Secret, Failure> {
+    match source {
+        Source::Value(value) => Ok(Secret::copy_of(value.expose())),
+        Source::File(path) => read(path),
+    }
+}
+
+/// What a file holds, without the white space around it.
+fn read(path: &str) -> Result<Secret, Failure> {
+    let (secret, _) = read_file(Path::new(path)).map_err(|failure| {
+        let kind = if failure.kind == FailureKind::NotFound { FailureKind::Misconfigured } else { failure.kind };
+        Failure { kind, cause: format!("the login needs {}: {}", printable(path.as_bytes()), failure.cause), hint: failure.hint }
+    })?;
+    Ok(Secret::copy_of(secret.expose().trim_ascii()))
+}
+
+fn text(secret: &Secret) -> Result<String, Failure> {
+    std::str::from_utf8(secret.expose())
+        .map(str::to_owned)
+        .map_err(|_| Failure::new(FailureKind::Invalid, "the login is no text").hint("is it in the right file?"))
+}
+
+/// What is wrong with a login.
+fn refused(login: &Login, mount: &str, trouble: &Trouble) -> Failure {
+    let (method, hint) = match login {
+        Login::Token(_) => ("token", ""),
+        Login::Jwt { is_kubernetes: true, .. } => {
+            ("kubernetes", "the role must be bound to the pod's service account and namespace, and the server must reach the cluster's API")
+        }
+        Login::Jwt { .. } => ("jwt", "the role's bound audience, subject and claims must match the token's"),
+        Login::AppRole { .. } => ("approle", "check the role id; a secret id may have been used up, or its time be over"),
+        Login::Userpass { .. } => ("userpass", "check the user's name and password"),
+        Login::Certificate { .. } => ("cert", "the certificate must come from the authority of a role, and the role allow its names"),
+    };
+    let at = printable(mount.as_bytes());
+    match trouble {
+        Trouble::Denied { status, .. } | Trouble::Refused { status } => {
+            Failure::new(FailureKind::Denied, format!("the login by {method} at auth/{at} is refused ({status})")).hint(hint)
+        }
+        Trouble::NoRole => {
+            Failure::new(FailureKind::Denied, format!("the login by {method} at auth/{at} is refused: it has no such role")).hint(hint)
+        }
+        Trouble::NoEngine | Trouble::Absent => {
+            Failure::new(FailureKind::Misconfigured, format!("nothing to log in is mounted at auth/{at}"))
+                .hint("name the mount: VAULT_PATH, or auth.mount in the configuration; is the namespace right?")
+        }
+        trouble => trouble.failure(),
+    }
+}
