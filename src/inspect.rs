@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::Command;
 use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
-use crate::report::{self, Failure, Style, count, table};
+use crate::report::{self, Code, Failure, Problem, Style, count, table};
 use crate::resolve;
 use crate::store;
 
@@ -47,14 +47,20 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();
     let mut results = Vec::with_capacity(plan.deliveries.len());
+    let mut warnings = answers.warnings(plan);
     for delivery in &plan.deliveries {
+        let untried = answers.untried(delivery);
         let is_there = answers.value(delivery).map(|secret| secret.is_some());
-        let result = match is_there {
-            Ok(true) => "ok",
-            Ok(false) => "absent",
-            Err(_) => &failed,
+        let result = match (untried, &is_there) {
+            (Some(_), _) => "untried",
+            (None, Ok(true)) => "ok",
+            (None, Ok(false)) => "absent",
+            (None, Err(_)) => &failed,
         };
-        results.push(is_there);
+        match untried {
+            Some(why) => warnings.push(delivery.about(Problem::new(Code::Configuration, why))),
+            None => results.push(is_there),
+        }
         for reference in delivery.value.references() {
             let answer = answers.about(reference);
             let version = answer.and_then(|answer| answer.version()).map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -75,6 +81,7 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
         return report::answer("No variable refers to a secret.\n");
     }
     report::answer(&table(&rows))?;
+    report::warn_of(&warnings);
     resolve::together(results.into_iter(), Command::Check).map(|_| 0)
 }
 

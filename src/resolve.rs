@@ -14,7 +14,7 @@ use crate::cli::Command;
 use crate::environment::check_entry;
 use crate::plan::{Delivery, Plan, Target, consequence};
 use crate::reference::{Options, Reference};
-use crate::report::{Code, Failure, Problem, count};
+use crate::report::{self, Code, Failure, Problem, count};
 use crate::secret::{Secret, Version};
 use crate::store::{self, Content, FailureKind, Fetched, Store, Wanted};
 use crate::template::{self, Piece};
@@ -29,6 +29,7 @@ pub type Secrets = Vec<Option<Secret>>;
 /// The problems of all deliveries, in their order.
 pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
     let answers = fetch(plan).await;
+    report::warn_of(&answers.warnings(plan));
     together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command)
 }
 
@@ -65,7 +66,7 @@ pub struct Answers(Vec<Answer>);
 /// What a store said about one secret.
 pub struct Answer {
     reference: Reference,
-    result: Result<(Content, Version), store::Failure>,
+    result: Result<First, store::Failure>,
     /// How long the store took for all that it was asked at once.
     pub took: Duration,
 }
@@ -74,7 +75,7 @@ impl Answer {
     /// The version, if there was an answer.
     #[must_use]
     pub fn version(&self) -> Option<&Version> {
-        self.result.as_ref().ok().map(|(_, version)| version)
+        self.result.as_ref().ok().map(|first| &first.version)
     }
 }
 
@@ -128,10 +129,17 @@ fn open(plan: &Plan, batch: &[Wanted]) -> Result<(&'static store::Row, Box<dyn S
     Ok((row, (row.open)(&plan.settings, plan.settings.instance(reference))?))
 }
 
+/// What is fetched for the first time.
+struct First {
+    content: Content,
+    version: Version,
+    lease: Option<Duration>,
+}
+
 /// Nothing can be unchanged when no version was known.
-fn first_time(fetched: Fetched) -> Result<(Content, Version), store::Failure> {
+fn first_time(fetched: Fetched) -> Result<First, store::Failure> {
     match fetched {
-        Fetched::New { content, version, .. } => Ok((content, version)),
+        Fetched::New { content, version, lease } => Ok(First { content, version, lease }),
         Fetched::Unchanged => Err(store::Failure::new(FailureKind::Protocol, "the store says unchanged and was asked for the first time")),
     }
 }
@@ -141,6 +149,28 @@ impl Answers {
     #[must_use]
     pub fn about(&self, reference: &Reference) -> Option<&Answer> {
         self.0.iter().find(|answer| answer.reference.same_secret(reference))
+    }
+
+    /// What is worth a word although it was fetched, each secret once.
+    #[must_use]
+    pub fn warnings(&self, plan: &Plan) -> Vec<Problem> {
+        let about = |answer: &Answer, problem: Problem| {
+            let first = plan.references().find(|(_, reference)| reference.same_secret(&answer.reference));
+            first.map(|(delivery, reference)| delivery.about(problem.about(reference)))
+        };
+        let leased = |answer: &Answer| {
+            let lease = humantime::format_duration(answer.result.as_ref().ok()?.lease?);
+            let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
+            about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
+        };
+        self.0.iter().filter_map(leased).collect()
+    }
+
+    /// Why a delivery was left to a start, if it was.
+    #[must_use]
+    pub fn untried(&self, delivery: &Delivery) -> Option<&str> {
+        let failures = delivery.value.references().filter_map(|reference| self.about(reference)?.result.as_ref().err());
+        failures.into_iter().find(|failure| failure.kind == FailureKind::Untried).map(|failure| failure.cause.as_str())
     }
 
     /// Makes the value of a delivery.
@@ -187,7 +217,7 @@ impl Answers {
         let answer = self.about(reference).ok_or_else(|| store::Failure::new(FailureKind::Protocol, "the store gave no answer"))?;
         let Options { optional, default, decode_base64, trim, .. } = &reference.options;
         let selected = match &answer.result {
-            Ok((content, _)) => store::select(content, reference.selector.as_ref()),
+            Ok(first) => store::select(&first.content, reference.selector.as_ref()),
             Err(failure) => Err(failure.clone()),
         };
         let mut secret = match selected {

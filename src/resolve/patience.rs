@@ -4,6 +4,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use humantime::format_duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::report::{self, Code, Failure, Problem};
@@ -35,11 +36,12 @@ pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<
             break;
         }
         if attempt == 0 {
-            report::warn_of(&[Problem::new(Code::Unavailable, format!("{}; trying again", failures[0].cause))]);
+            let problem = Problem::new(Code::Unavailable, format!("{}; trying again, for {} at most", failures[0].cause, format_duration(time)));
+            report::warn_of(&[problem.about(wanted[0].reference.store_name())]);
         }
         sleep(pause).await;
     }
-    let silent = || store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {} s", time.as_secs()));
+    let silent = || store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {}", format_duration(time)));
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(silent()))).collect()
 }
 
