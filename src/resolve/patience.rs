@@ -36,12 +36,14 @@ pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<
             break;
         }
         if attempt == 0 {
-            let problem = Problem::new(Code::Unavailable, format!("{}; trying again, for {} at most", failures[0].cause, format_duration(time)));
+            let problem =
+                Problem::new(Code::Unavailable, format!("{}; trying again, for {} at most", failures[0].cause, format_duration(time)));
             report::warn_of(&[problem.about(wanted[0].reference.store_name())]);
         }
         sleep(pause).await;
     }
-    let silent = || store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {}", format_duration(time)));
+    let silent =
+        || store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {}", format_duration(time)));
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(silent()))).collect()
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::pedantic, clippy::wrong_self_convention, reason = "the builder is to read as a sentence")]
 
 pub mod files;
+pub mod servers;
 pub mod terminal;
 
 use std::ffi::{OsStr, OsString};

@@ -155,7 +155,14 @@ fn refused(login: &Login, mount: &str, trouble: &Trouble) -> Failure {
     let at = printable(mount.as_bytes());
     match trouble {
         Trouble::Denied { status, .. } | Trouble::Refused { status } => {
-            Failure::new(FailureKind::Denied, format!("the login by {method} at auth/{at} is refused ({status})")).hint(hint)
+            // A server does not tell strangers what is mounted: then too it says 403.
+            let mount = if *status == 403 {
+                "; or nothing is mounted there: VAULT_PATH, or auth.mount in the configuration, names the mount"
+            } else {
+                ""
+            };
+            Failure::new(FailureKind::Denied, format!("the login by {method} at auth/{at} is refused ({status})"))
+                .hint(format!("{hint}{mount}"))
         }
         Trouble::NoRole => {
             Failure::new(FailureKind::Denied, format!("the login by {method} at auth/{at} is refused: it has no such role")).hint(hint)
