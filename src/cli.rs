@@ -121,7 +121,7 @@ pub struct Options {
 }
 
 /// How long the stores may take when nothing else is said.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A row of the table of flags.
 struct Flag {

@@ -144,6 +144,9 @@ impl Failure {
     }
 }
 
+/// A store, or what keeps it from being made.
+pub type Opened = Result<Box<dyn Store>, Failure>;
+
 /// A row of the table of stores.
 pub struct Row {
     /// The scheme that it answers.
@@ -156,7 +159,7 @@ pub struct Row {
     pub is_remote: bool,
     /// Makes it, as the configuration sets it up or as the environment does. It reads no file and asks nobody: the plan opens each store to see whether it is set
     /// up well, which [`FailureKind::Misconfigured`] says.
-    pub open: fn(&Settings, Option<&Instance>) -> Result<Box<dyn Store>, Failure>,
+    pub open: fn(&Settings, Option<&Instance>) -> Opened,
 }
 
 /// The stores that this build has.

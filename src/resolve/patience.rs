@@ -15,7 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// No store is obeyed that asks for a longer one.
-const LONGEST_WISH: Duration = Duration::from_secs(300);
+const LONGEST_WISH: Duration = Duration::from_mins(5);
 
 /// Asks a store, and asks again for what it could not give now, until the time is over. Whatever else it answers stands.
 pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<Result<Fetched, store::Failure>> {

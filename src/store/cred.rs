@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::{BoxFuture, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted, file};
+use super::{BoxFuture, Failure, FailureKind, Fetched, Row, Store, Wanted, file};
 use crate::reference::Scheme;
 
 pub(super) const ROW: Row = Row {
@@ -12,13 +12,11 @@ pub(super) const ROW: Row = Row {
     name: "cred",
     summary: "a credential of systemd's kind: cred:NAME is $CREDENTIALS_DIRECTORY/NAME",
     is_remote: false,
-    open,
+    open: |settings, _| {
+        let directory = settings.variables.get("CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec()));
+        Ok(Box::new(Credentials { directory }))
+    },
 };
-
-fn open(settings: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
-    let directory = settings.variables.get("CREDENTIALS_DIRECTORY").map(|value| OsString::from_vec(value.to_vec()));
-    Ok(Box::new(Credentials { directory }))
-}
 
 struct Credentials {
     directory: Option<OsString>,

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted, file};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Store, Wanted, file};
 use crate::reference::Scheme;
 use crate::secret::Secret;
 
@@ -14,12 +14,8 @@ pub(super) const ROW: Row = Row {
     name: "dotenv",
     summary: "one variable of an environment file: dotenv:/path/.env#KEY",
     is_remote: false,
-    open,
+    open: |_, _| Ok(Box::new(Dotenv)),
 };
-
-fn open(_: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
-    Ok(Box::new(Dotenv))
-}
 
 struct Dotenv;
 

@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC};
 
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Store, Wanted};
 use crate::reference::Scheme;
 use crate::secret::{Secret, Version};
 
@@ -22,12 +22,8 @@ pub(super) const ROW: Row = Row {
     name: "file",
     summary: "a file: file:/run/secrets/db, file:/etc/creds.json#/db/password",
     is_remote: false,
-    open,
+    open: |_, _| Ok(Box::new(Files)),
 };
-
-fn open(_: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
-    Ok(Box::new(Files))
-}
 
 struct Files;
 

@@ -1,15 +1,16 @@
 //! `literal:TEXT`: the text itself, whatever it looks like.
 
-use super::{BoxFuture, Content, Failure, Fetched, Instance, Row, Settings, Store, Wanted};
+use super::{BoxFuture, Content, Failure, Fetched, Row, Store, Wanted};
 use crate::reference::Scheme;
 use crate::secret::{Secret, Version};
 
-pub(super) const ROW: Row =
-    Row { scheme: Scheme::Literal, name: "literal", summary: "the text itself: literal:vault:8200", is_remote: false, open };
-
-fn open(_: &Settings, _: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
-    Ok(Box::new(Literal))
-}
+pub(super) const ROW: Row = Row {
+    scheme: Scheme::Literal,
+    name: "literal",
+    summary: "the text itself: literal:vault:8200",
+    is_remote: false,
+    open: |_, _| Ok(Box::new(Literal)),
+};
 
 struct Literal;
 

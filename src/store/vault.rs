@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::http::Client;
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Row, Settings, Store, Wanted};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Opened, Row, Settings, Store, Wanted};
 use crate::reference::{Reference, Scheme};
 use crate::report::printable;
 use crate::secret::{Secret, Version};
@@ -38,7 +38,7 @@ pub(super) const BAO: Row = Row {
     open: |settings, instance| open(Scheme::Bao, settings, instance),
 };
 
-fn open(scheme: Scheme, settings: &Settings, instance: Option<&Instance>) -> Result<Box<dyn Store>, Failure> {
+fn open(scheme: Scheme, settings: &Settings, instance: Option<&Instance>) -> Opened {
     let setup = Setup::new(scheme, settings, instance)?;
     Ok(Box::new(Vault { setup, is_rehearsal: settings.is_rehearsal, token: Mutex::new(None) }))
 }
