@@ -751,7 +751,7 @@ fn each_mistake_is_told_with_its_place() {
         (
             vault("auth: token"),
             "1:26: stores.vault.auth",
-            "the keys method, mount, role, username, token_file, jwt_file, role_id, secret_id_file, password_file, cert_file, key_file",
+            "the keys method, mount, role, username, token_file, jwt_file, role_id, secret_id_file, password_file, cert_file, key_file, creation_path",
         ),
         ("stores: { 'a b': { type: vault } }".to_owned(), "1:11: stores", name),
         ("rotation: [refresh]".to_owned(), "1:11: rotation", "the keys refresh, on_change, splay, validate"),
@@ -827,8 +827,8 @@ fn references_and_names_that_lead_nowhere_are_told() {
     );
     refuses("env: { A: 'file:x' }", &[":1:11: A: file:x: the path is not absolute"]);
     refuses(
-        "env: { A: 'vault:hunter2#x' }",
-        &[":1:11: A: this build of secret-init has no store for vault:…", "hint: it has file, dotenv, cred, literal"],
+        "env: { A: 'k8s:hunter2#x' }",
+        &[":1:11: A: this build of secret-init has no store for k8s:…", "hint: it has file, dotenv, cred, literal, vault, bao"],
     );
 }
 

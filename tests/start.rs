@@ -523,11 +523,11 @@ fn an_unknown_scheme_stays_and_a_store_that_is_not_built_in_is_refused() {
         "T_A=${nope:x#y}$\nT_B_FILE=nope:x#y$\n"
     );
     let lines = [
-        "T_A: this build of secret-init has no store for vault:…",
-        "hint: it has file, dotenv, cred, literal; when the value is no reference, pass it on with --skip T_A",
+        "T_A: this build of secret-init has no store for k8s:…",
+        "hint: it has file, dotenv, cred, literal, vault, bao; when the value is no reference, pass it on with --skip T_A",
         "1 problem in the plan; the program was not started",
     ];
-    world.secret_init().variable("T_A", "vault:secret/data/db#password").shell("echo started").finishes().fails(78, &lines);
+    world.secret_init().variable("T_A", "k8s:secret#password").shell("echo started").finishes().fails(78, &lines);
 }
 
 #[test]

@@ -1,0 +1,2 @@
+path "secret/data/app/database" { capabilities = ["read"] }
+path "secret/data/app/jwt" { capabilities = ["read"] }
