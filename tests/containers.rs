@@ -627,6 +627,44 @@ fn the_example_for_the_configuration_file_does_what_its_readme_says() {
 }
 
 #[test]
+fn the_example_for_vault_does_what_its_readme_says() {
+    let image = Image::openbao();
+    for compose in composes() {
+        let mut project = Project::new("vault", compose);
+        project.variables.push(("VAULT_IMAGE", image.name.clone()));
+        follow_the_readme(
+            &project,
+            &[
+                Line("cp ", at_once, &[]),
+                Line("docker-compose up", at_once, &[]),
+                Line("docker-compose run --rm setup kv put", at_once, &["version            1\n"]),
+                Line("docker-compose run --rm setup kv put", at_once, &["version            1\n"]),
+                Line("docker-compose run --rm setup policy write app", at_once, &["Uploaded policy: app\n"]),
+                Line("docker-compose run --rm setup auth enable", at_once, &["Enabled userpass"]),
+                Line("docker-compose run --rm setup write auth", at_once, &["Data written"]),
+                Line("docker-compose up", at_once, &[]),
+                Line(
+                    "docker-compose logs app",
+                    |project| logs_of(project, "app", "DATABASE_URL"),
+                    &["DATABASE_URL 47, JWT_SECRET_KEY_FILE 23, VAULT_PASSWORD unset\n"],
+                ),
+                Line(
+                    "docker-compose exec -T app secret-init check",
+                    at_once,
+                    &["vault:secret/data/app/database#username  vault  variable DATABASE_URL", "  ok\n"],
+                ),
+                Line(
+                    "docker-compose exec -T app secret-init policy vault",
+                    at_once,
+                    &["path \"secret/data/app/database\" { capabilities = [\"read\"] }\n"],
+                ),
+                Line("docker-compose down --volumes", at_once, &[]),
+            ],
+        );
+    }
+}
+
+#[test]
 fn the_examples_for_compose_have_no_value_that_could_be_real() {
     let examples = fs::read_dir(root().join("compose-examples")).unwrap().map(|entry| entry.unwrap().path());
     let folders = examples.flat_map(|example| ["secrets", "next"].map(|name| example.join(name)));
@@ -635,7 +673,7 @@ fn the_examples_for_compose_have_no_value_that_could_be_real() {
         let text = fs::read_to_string(file).unwrap();
         assert!(text.to_lowercase().contains("fake"), "{text}");
     }
-    assert_eq!(files.len(), 11);
+    assert_eq!(files.len(), 12);
 }
 
 // docs/containers.md.

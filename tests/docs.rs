@@ -64,6 +64,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/references.md", "# a comment", "the_environment_file_of_the_docs_means_what_it_says"),
     ("compose-examples/config-file/README.md", "", "the_example_for_the_configuration_file_does_what_its_readme_says"),
     ("compose-examples/docker-secrets/README.md", "", "the_example_for_docker_secrets_does_what_its_readme_says"),
+    ("compose-examples/vault/README.md", "", "the_example_for_vault_does_what_its_readme_says"),
     ("compose-examples/dotenv/README.md", "", "the_example_for_environment_files_does_what_its_readme_says"),
 ];
 

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::support::servers::openbao;
 use crate::support::{Outcome, Running, World, binary};
 
 /// The sources of the examples.
@@ -90,6 +91,19 @@ impl Image {
         let dockerfile = world.path.join("Dockerfile.example").display().to_string();
         docker_says(["build", "--force-rm", "--tag", &name, "--build-arg", &argument, "--file", &dockerfile, &context]);
         Self { name }
+    }
+
+    /// The real OpenBao, in place of the image that would be pulled.
+    pub fn openbao() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Image>> = Mutex::new(Weak::new());
+        shared(&SHARED, || {
+            let world = World::new();
+            for folder in ["bin", "tls", "tmp"] {
+                fs::create_dir(world.path.join(folder)).unwrap();
+            }
+            fs::copy(openbao::binary(), world.path.join("bin/bao")).unwrap();
+            Self::imported(&world.path)
+        })
     }
 
     /// The content of a folder as an image.
@@ -298,6 +312,8 @@ pub struct Project {
     folder: PathBuf,
     name: String,
     base: Arc<Image>,
+    /// More variables for Compose.
+    pub variables: Vec<(&'static str, String)>,
     compose: &'static str,
 }
 
@@ -323,7 +339,7 @@ impl Project {
         // Of two images that are the same to the byte, Docker makes one: a test would take it away from another that still builds on it.
         let app = fs::read_to_string(folder.join("app")).unwrap();
         fs::write(folder.join("app"), format!("{app}# {name}\n")).unwrap();
-        Self { world, folder, name, base: Image::base(), compose }
+        Self { world, folder, name, base: Image::base(), variables: Vec::new(), compose }
     }
 
     /// A file of the example, with another content.
@@ -339,7 +355,9 @@ impl Project {
     #[track_caller]
     pub fn types(&self, line: &str) -> Outcome {
         let line = line.replace("docker-compose", self.compose);
-        shell(&self.folder, &line, &[("COMPOSE_PROJECT_NAME", &self.name), ("BASE", &self.base.name), ("PORT", "0")])
+        let mut variables = vec![("COMPOSE_PROJECT_NAME", self.name.as_str()), ("BASE", &self.base.name), ("PORT", "0")];
+        variables.extend(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
+        shell(&self.folder, &line, &variables)
     }
 
     /// The lines of shell in the README of the example.

