@@ -106,6 +106,8 @@ pub struct Options {
     pub skip: Vec<Glob>,
     /// The only `*_FILE` variables to take.
     pub only: Vec<Glob>,
+    /// Variables that the program gets though they hold the login of a store.
+    pub keep_env: Vec<Glob>,
     /// More folders below which a bare `file:` is a reference.
     pub file_roots: Vec<PathBuf>,
     /// Ask stores on other machines by plain http too.
@@ -273,6 +275,15 @@ const FLAGS: &[Flag] = &[
         variable: Some("ONLY"),
         help: "of the *_FILE variables take these alone, with patterns as for --skip",
         apply: |options, value| globs(&mut options.only, value),
+    },
+    Flag {
+        long: "keep-env",
+        short: None,
+        value: Value::Text("GLOB"),
+        repeats: true,
+        variable: Some("KEEP_ENV"),
+        help: "pass on the login of a store in use, like VAULT_TOKEN, which the program does not get otherwise",
+        apply: |options, value| globs(&mut options.keep_env, value),
     },
     Flag {
         long: "file-root",

@@ -1,5 +1,6 @@
 //! What `plan` and `check` answer: tables without a value in them.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,10 +29,11 @@ pub fn plan(plan: &Plan) -> String {
         rows.push([name.to_string(), "(text)".to_owned(), "-".to_owned(), format!("variable {name}")]);
     }
     let mut text = if rows.len() == 1 { "No variable refers to a secret.\n".to_owned() } else { table(&rows) };
-    if !plan.left_alone.is_empty() {
-        text.push_str("\nLeft alone:\n");
-        let rows: Vec<[String; 2]> = plan.left_alone.iter().map(|(name, reason)| [format!("  {name}"), (*reason).to_owned()]).collect();
-        text.push_str(&table(&rows));
+    for (heading, variables) in [("Left alone", &plan.left_alone), ("Removed", &plan.removed)] {
+        if !variables.is_empty() {
+            let rows: Vec<[String; 2]> = variables.iter().map(|(name, reason)| [format!("  {name}"), (*reason).to_owned()]).collect();
+            let _ = write!(text, "\n{heading}:\n{}", table(&rows));
+        }
     }
     text
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
 use crate::environment::{Environment, check_entry};
-use crate::reference::{self, Reference};
+use crate::reference::{self, Reference, Scheme};
 use crate::report::{Code, Failure, Problem, count, printable};
 use crate::store;
 use crate::template::{Context, Fault, Template};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub set: Vec<(Vec<u8>, Vec<u8>)>,
     /// The variables that look as if they named a secret and are left as they are, with the reason.
     pub left_alone: Vec<(String, &'static str)>,
+    /// The variables that the program does not get, with the reason.
+    pub removed: Vec<(String, &'static str)>,
     /// What is worth a word, and with `--strict` ends the start.
     pub warnings: Vec<Problem>,
     /// What the stores are made from.
@@ -143,6 +145,7 @@ impl Plan {
             passed: environment.irregular.clone(),
             set: Vec::new(),
             left_alone: Vec::new(),
+            removed: Vec::new(),
             warnings: Vec::new(),
             settings: stores::settings(arguments, environment, config),
             timeout: arguments.options.timeout.unwrap_or(cli::TIMEOUT),
@@ -448,12 +451,32 @@ impl Planner<'_> {
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
         }
+        self.remove_logins();
         self.problems.extend(stores::check(&self.plan));
         if self.problems.is_empty() {
             return Ok(self.plan);
         }
         let summary = format!("{} in the plan; {}", count(self.problems.len(), "problem"), consequence(self.arguments.command));
         Err(Failure { problems: self.problems, summary })
+    }
+
+    /// What opens a store in use opens more of it than the program is to have.
+    fn remove_logins(&mut self) {
+        if !self.plan.references().any(|(_, reference)| matches!(reference.scheme, Scheme::Vault | Scheme::Bao)) {
+            return;
+        }
+        let keep = &self.arguments.options.keep_env;
+        let Plan { passed, removed, left_alone, .. } = &mut self.plan;
+        passed.retain(|entry| {
+            let name = entry.split(|&byte| byte == b'=').next().unwrap_or_default();
+            let is_kept = !conventions::is_login(name) || keep.iter().any(|glob| glob.matches(name));
+            if !is_kept {
+                let name = printable(name).into_owned();
+                left_alone.retain(|(left, _)| *left != name);
+                removed.push((name, "the login of the store"));
+            }
+            is_kept
+        });
     }
 
     /// `write` has no program, so nothing can be delivered into an environment.

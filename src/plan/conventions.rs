@@ -19,14 +19,29 @@ const READ_BY_LIBRARIES: &[&str] = &[
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AZURE_FEDERATED_TOKEN_FILE",
+    "BAO_JWT_FILE",
+    "BAO_PASSWORD_FILE",
+    "BAO_SECRET_ID_FILE",
     "BAO_TOKEN_FILE",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "COMPOSE_FILE",
     "CONSUL_HTTP_TOKEN_FILE",
     "ENV_FILE",
     "SSL_CERT_FILE",
+    "VAULT_JWT_FILE",
+    "VAULT_PASSWORD_FILE",
+    "VAULT_SECRET_ID_FILE",
     "VAULT_TOKEN_FILE",
 ];
+
+/// What holds the secret of a login to Vault or `OpenBao`, after `VAULT_` and `BAO_`. It opens more than the program is to have.
+const LOGINS: &[&str] = &["PASSWORD", "SECRET_ID", "TOKEN"];
+
+/// Whether a variable holds the secret of a login to Vault or `OpenBao`.
+pub fn is_login(name: &[u8]) -> bool {
+    let plain = name.strip_prefix(b"VAULT_").or_else(|| name.strip_prefix(b"BAO_"));
+    plain.is_some_and(|plain| LOGINS.iter().any(|login| login.as_bytes() == plain))
+}
 
 /// What stands before `_FILE` in names that seldom mean a secret: `TLS_CERT_FILE`, `PID_FILE`.
 const SELDOM_SECRET: &[&str] = &["CERT", "CRT", "CA", "CACERT", "PEM", "CONFIG", "LOG", "PID", "LOCK", "SOCK", "STATE", "OUTPUT"];
