@@ -8,7 +8,7 @@ use crate::cli::Command;
 use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
 use crate::report::{self, Code, Failure, Problem, Style, count, table};
-use crate::resolve;
+use crate::resolve::{self, Secrets, Value};
 use crate::store;
 
 /// The table of what would be delivered, and the variables that are left alone.
@@ -51,32 +51,40 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
     let mut results = Vec::with_capacity(plan.deliveries.len());
     let mut warnings = answers.warnings(plan);
     for delivery in &plan.deliveries {
+        let value = answers.value(delivery);
         let untried = answers.untried(delivery);
-        let is_there = answers.value(delivery).map(|secret| secret.is_some());
-        let result = match (untried, &is_there) {
+        let result = match (untried, &value) {
             (Some(_), _) => "untried",
-            (None, Ok(true)) => "ok",
-            (None, Ok(false)) => "absent",
+            (None, Ok(Value::Absent)) => "absent",
+            (None, Ok(_)) => "ok",
             (None, Err(_)) => &failed,
+        };
+        let destinations = match &value {
+            Ok(Value::Variables(variables)) if !variables.is_empty() => {
+                variables.iter().map(|(name, _)| format!("variable {name}")).collect()
+            }
+            _ => vec![destination(delivery)],
         };
         match untried {
             Some(why) => warnings.push(delivery.about(Problem::new(Code::Configuration, why))),
-            None => results.push(is_there),
+            None => results.push(value.map(drop)),
         }
         for reference in delivery.value.references() {
             let answer = answers.about(reference);
             let version = answer.and_then(|answer| answer.version()).map_or_else(|| "-".to_owned(), ToString::to_string);
             let took = answer.map_or(Duration::ZERO, |answer| answer.took);
             let milliseconds = format!("{:.1}", took.as_secs_f64() * 1000.0);
-            rows.push([
-                delivery.name.clone(),
-                reference.to_string(),
-                store_name(reference),
-                destination(delivery),
-                version,
-                milliseconds,
-                result.to_owned(),
-            ]);
+            for destination in &destinations {
+                rows.push([
+                    delivery.name.clone(),
+                    reference.to_string(),
+                    store_name(reference),
+                    destination.clone(),
+                    version.clone(),
+                    milliseconds.clone(),
+                    result.to_owned(),
+                ]);
+            }
         }
     }
     if rows.len() == 1 {
@@ -89,10 +97,15 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
 
 /// The line of level info about a start.
 #[must_use]
-pub fn summary(plan: &Plan, directory: Option<&Path>, took: Duration) -> String {
+pub fn summary(plan: &Plan, secrets: &Secrets, directory: Option<&Path>, took: Duration) -> String {
     let files = plan.files().count();
     let place = directory.map_or_else(String::new, |path| format!(" in {}", report::printable(path.as_os_str().as_encoded_bytes())));
-    let variables = plan.deliveries.len() - files;
+    let variables = plan.deliveries.iter().zip(secrets).map(|(delivery, value)| match (&delivery.target, value) {
+        (Target::File(_), _) => 0,
+        (_, Value::Variables(variables)) => variables.len(),
+        _ => 1,
+    });
+    let variables = variables.sum();
     let (total, variables, files) = (count(plan.deliveries.len(), "secret"), count(variables, "variable"), count(files, "file"));
     format!("delivered {total} ({variables}, {files}{place}) in {:.1} ms", took.as_secs_f64() * 1000.0)
 }
@@ -104,6 +117,7 @@ fn store_name(reference: &Reference) -> String {
 fn destination(delivery: &Delivery) -> String {
     match &delivery.target {
         Target::Variable(name) => format!("variable {}", report::printable(name)),
+        Target::Variables => "a variable for each key".to_owned(),
         Target::File(File { path, mode, owner, group, .. }) => {
             let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", {}", report::printable(owner.as_bytes())));
             let group = group.as_ref().map_or_else(String::new, |group| format!(", group {group}"));

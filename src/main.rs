@@ -107,7 +107,7 @@ fn prepare(plan: &Plan, arguments: &Arguments) -> Result<(Delivered, Option<Acco
     let secrets = resolve::block_on(plan, resolve::all(plan, arguments.command))?;
     let ((account, place), secrets) = report::both(report::both(account, place), secrets)?;
     let delivered = deliver::all(plan, &secrets, place, arguments, account.as_ref())?;
-    report::inform(|| inspect::summary(plan, delivered.directory.as_deref(), started.elapsed()));
+    report::inform(|| inspect::summary(plan, &secrets, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))
 }
 

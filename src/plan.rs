@@ -4,6 +4,7 @@
 //! never holds a secret that is delivered.
 
 mod conventions;
+mod imports;
 mod layout;
 mod names;
 mod precedence;
@@ -79,6 +80,8 @@ impl Delivery {
 pub enum Target {
     /// Into the program's environment.
     Variable(Vec<u8>),
+    /// Each key of it into the program's environment, by its own name.
+    Variables,
     /// Into a file in our directory.
     File(File),
 }
@@ -164,6 +167,18 @@ impl Plan {
         self.deliveries.iter().flat_map(|delivery| delivery.value.references().map(move |reference| (delivery, reference)))
     }
 
+    /// The names of all variables that the program gets for sure. An empty one counts as unset.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<Vec<u8>> {
+        let passed = self.passed.iter().filter_map(|entry| {
+            let at = entry.iter().position(|&byte| byte == b'=')?;
+            (at + 1 < entry.len()).then(|| entry[..at].to_vec())
+        });
+        let set = self.set.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone());
+        let delivered = self.deliveries.iter().filter_map(|delivery| delivery.target.variable().map(<[u8]>::to_vec));
+        passed.chain(set).chain(delivered).collect()
+    }
+
     /// Whether a store has to be asked over a network.
     #[must_use]
     pub fn is_remote(&self) -> bool {
@@ -174,7 +189,7 @@ impl Plan {
     pub fn files(&self) -> impl Iterator<Item = &File> {
         self.deliveries.iter().filter_map(|delivery| match &delivery.target {
             Target::File(file) => Some(file),
-            Target::Variable(_) => None,
+            Target::Variable(_) | Target::Variables => None,
         })
     }
 }
@@ -229,6 +244,8 @@ impl Planner<'_> {
         // The configuration is ours alone: what it says is never there for something else.
         if at.is_none() && self.is_skipped(name) {
             self.leave_alone(entry, "--skip names it");
+        } else if let Some(prefix) = imports::prefix(name).filter(|_| at.is_none() && !value.is_empty()) {
+            self.decide_imports(entry, prefix);
         } else if let Some(plain) = plain_name(name).filter(|_| !value.is_empty()) {
             self.decide_file_variable(entry, plain, all);
         } else if at.is_none() && name.ends_with(b"_ARN") && reference::is_bare(value, |_| false) {
@@ -271,6 +288,20 @@ impl Planner<'_> {
                 }
                 _ => self.complain(entry, "the name cannot be that of a file", "use A-Z a-z 0-9 _ . - in it, and at most 128"),
             },
+        }
+    }
+
+    /// Secrets whose keys become variables.
+    fn decide_imports(&mut self, entry: &Entry, prefix: &str) {
+        let references = imports::references(prefix, entry.value);
+        if references.is_empty() {
+            self.complain(entry, "there is no path in it", "paths are written with commas between them: secret/data/app,secret/data/db");
+        }
+        for reference in references {
+            match reference {
+                Ok(reference) => self.deliver(entry, Template::of(reference), false, Target::Variables),
+                Err(fault) => self.malformed(entry, fault),
+            }
         }
     }
 
@@ -501,6 +532,7 @@ impl Target {
     pub fn variable(&self) -> Option<&[u8]> {
         match self {
             Self::Variable(name) => Some(name),
+            Self::Variables => None,
             Self::File(file) => file.variable.as_deref(),
         }
     }

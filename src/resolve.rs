@@ -1,8 +1,10 @@
 //! From the plan to the secrets: each distinct secret is fetched once, and every failure is told.
 
+mod imports;
 #[cfg_attr(not(feature = "remote"), path = "resolve/no_patience.rs")]
 mod patience;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -14,13 +16,24 @@ use crate::cli::Command;
 use crate::environment::check_entry;
 use crate::plan::{Delivery, Plan, Target, consequence};
 use crate::reference::{Options, Reference};
-use crate::report::{self, Code, Failure, Problem, count};
+use crate::report::{self, Code, Failure, Problem, count, printable};
 use crate::secret::{Secret, Version};
 use crate::store::{self, Content, FailureKind, Fetched, Store, Wanted};
 use crate::template::{self, Piece};
 
-/// The values of a plan's deliveries, in their order; none for an optional secret that does not exist.
-pub type Secrets = Vec<Option<Secret>>;
+/// The values of a plan's deliveries, in their order.
+pub type Secrets = Vec<Value>;
+
+/// What a delivery comes to.
+#[derive(Debug)]
+pub enum Value {
+    /// Nothing: an optional secret that does not exist.
+    Absent,
+    /// The bytes for a variable or a file.
+    Secret(Secret),
+    /// Variables, by the names that the store gives.
+    Variables(Vec<(String, Secret)>),
+}
 
 /// Fetches everything that the plan refers to and makes the values.
 ///
@@ -61,7 +74,11 @@ pub fn together<T>(results: impl ExactSizeIterator<Item = Result<T, Vec<Problem>
 
 /// What the stores said.
 #[derive(Default)]
-pub struct Answers(Vec<Answer>);
+pub struct Answers {
+    list: Vec<Answer>,
+    /// The names of the variables that there are without those that a store names.
+    taken: BTreeSet<Vec<u8>>,
+}
 
 /// What a store said about one secret.
 pub struct Answer {
@@ -82,7 +99,9 @@ impl Answer {
 /// Asks each store once for all that is wanted of it, each distinct secret once, and all stores side by side.
 pub async fn fetch(plan: &Plan) -> Answers {
     let asked = batches(plan).into_iter().map(|batch| ask(plan, batch));
-    Answers(join_all(asked).await.into_iter().flatten().collect())
+    let list = join_all(asked).await.into_iter().flatten().collect();
+    let has_imports = plan.deliveries.iter().any(|delivery| delivery.target == Target::Variables);
+    Answers { list, taken: if has_imports { plan.names() } else { BTreeSet::new() } }
 }
 
 /// What is wanted of each store.
@@ -148,7 +167,7 @@ impl Answers {
     /// The answer about a reference.
     #[must_use]
     pub fn about(&self, reference: &Reference) -> Option<&Answer> {
-        self.0.iter().find(|answer| answer.reference.same_secret(reference))
+        self.list.iter().find(|answer| answer.reference.same_secret(reference))
     }
 
     /// What is worth a word although it was fetched, each secret once.
@@ -163,7 +182,20 @@ impl Answers {
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
             about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
         };
-        self.0.iter().filter_map(leased).collect()
+        let mut warnings: Vec<Problem> = self.list.iter().filter_map(leased).collect();
+        for delivery in plan.deliveries.iter().filter(|delivery| delivery.target == Target::Variables) {
+            let cause = format!("is set by other means, which win over {}", delivery.name);
+            for key in delivery.value.references().flat_map(|reference| self.taken_keys(reference)) {
+                warnings.push(Problem::new(Code::Configuration, &cause).about(printable(key.as_bytes())).hint("remove one of the two"));
+            }
+        }
+        warnings
+    }
+
+    /// The keys of a secret that are variables already.
+    fn taken_keys(&self, reference: &Reference) -> Vec<String> {
+        let entries = self.content(reference).and_then(store::entries).unwrap_or_default();
+        entries.into_iter().map(|(key, _)| key).filter(|key| self.taken.contains(key.as_bytes())).collect()
     }
 
     /// Why a delivery was left to a start, if it was.
@@ -178,7 +210,10 @@ impl Answers {
     /// # Errors
     ///
     /// A problem for each reference in it that failed, or one about the value as a whole.
-    pub fn value(&self, delivery: &Delivery) -> Result<Option<Secret>, Vec<Problem>> {
+    pub fn value(&self, delivery: &Delivery) -> Result<Value, Vec<Problem>> {
+        if delivery.target == Target::Variables {
+            return self.variables(delivery);
+        }
         let mut value = Secret::default();
         let mut problems = Vec::new();
         let mut is_absent = false;
@@ -202,24 +237,36 @@ impl Answers {
             return Err(problems);
         }
         if is_absent {
-            return Ok(None);
+            return Ok(Value::Absent);
         }
         if delivery.strip_newlines {
             let end = value.expose().iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1);
             value.resize(end);
         }
         check_variable(delivery, &value).map_err(|problem| vec![problem])?;
-        Ok(Some(value))
+        Ok(Value::Secret(value))
+    }
+
+    /// The keys of the one secret that the delivery refers to.
+    fn variables(&self, delivery: &Delivery) -> Result<Value, Vec<Problem>> {
+        let Some(reference) = delivery.value.references().next() else { return Ok(Value::Absent) };
+        match self.content(reference) {
+            Ok(content) => imports::variables(delivery, reference, content, &self.taken).map(Value::Variables),
+            Err(failure) if failure.kind == FailureKind::NotFound && reference.options.optional => Ok(Value::Absent),
+            Err(failure) => Err(vec![problem(delivery, reference, failure)]),
+        }
+    }
+
+    /// What the store gave for a reference.
+    fn content(&self, reference: &Reference) -> Result<&Content, store::Failure> {
+        let answer = self.about(reference).ok_or_else(|| store::Failure::new(FailureKind::Protocol, "the store gave no answer"))?;
+        answer.result.as_ref().map(|first| &first.content).map_err(Clone::clone)
     }
 
     /// One reference: its secret, the selected part, and what the options and filters make of it.
     fn part(&self, reference: &Reference, filters: &[template::Filter]) -> Result<Option<Secret>, store::Failure> {
-        let answer = self.about(reference).ok_or_else(|| store::Failure::new(FailureKind::Protocol, "the store gave no answer"))?;
         let Options { optional, default, decode_base64, trim, .. } = &reference.options;
-        let selected = match &answer.result {
-            Ok(first) => store::select(&first.content, reference.selector.as_ref()),
-            Err(failure) => Err(failure.clone()),
-        };
+        let selected = self.content(reference).and_then(|content| store::select(content, reference.selector.as_ref()));
         let mut secret = match selected {
             Err(failure) if failure.kind == FailureKind::NotFound && default.is_some() => {
                 Secret::copy_of(default.as_deref().unwrap_or_default().as_bytes())
@@ -261,6 +308,7 @@ fn problem(delivery: &Delivery, reference: &Reference, failure: store::Failure) 
         problem.hint = Some(match (delivery.strip_newlines, &delivery.place) {
             (true, None) => format!("mount the secret there, or leave the variable alone with --skip {}", delivery.name),
             (true, Some(_)) => "mount the secret there, or write NAME: \"${file:/PATH?optional=true}\" if it may be missing".to_owned(),
+            (false, _) if delivery.target == Target::Variables => "add ?optional=true to the path if it may be missing".to_owned(),
             (false, _) => "add ?optional=true or ?default=… if it may be missing".to_owned(),
         });
     }

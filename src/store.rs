@@ -180,6 +180,18 @@ pub fn row(scheme: Scheme) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.scheme == scheme)
 }
 
+/// The keys of a secret with their values; none for a value that is neither text nor number nor boolean.
+///
+/// # Errors
+///
+/// [`FailureKind::Invalid`] when the secret has no keys.
+pub fn entries(content: &Content) -> Result<Vec<(String, Option<Secret>)>, Failure> {
+    match content {
+        Content::Bytes(secret) => json::entries(secret),
+        Content::Map(map) => Ok(map.iter().map(|(key, secret)| (key.clone(), Some(Secret::copy_of(secret.expose())))).collect()),
+    }
+}
+
 /// Takes the part of a secret that a selector names; all of it without one.
 ///
 /// # Errors

@@ -65,3 +65,52 @@ fn a_login_that_someone_leaves_alone_is_taken_away_all_the_same() {
     assert!(plan.ends_with("\n\nRemoved:\n  VAULT_TOKEN  the login of the store\n"), "{plan}");
     assert!(!plan.contains("VAULT_TOKEN  --skip names it"), "{plan}");
 }
+
+// Every key of a secret.
+
+#[test]
+fn paths_of_which_every_key_becomes_a_variable_are_shown_as_they_are_understood() {
+    let start = start().variable("VAULT_FROM_PATH", "secret/data/app, secret/data/db#3,").variable("BAO_FROM_PATH", "kv/app?optional=true");
+    let plan = start.variable("VAULT_ENV_FROM_PATH", "vault:kv/old?namespace=team").flag("plan").finishes().succeeds();
+    let expected = "\
+NAME                 REFERENCE                       STORE  DELIVERY
+BAO_FROM_PATH        bao:kv/app?optional=true        bao    a variable for each key
+VAULT_ENV_FROM_PATH  vault:kv/old?namespace=team     vault  a variable for each key
+VAULT_FROM_PATH      vault:secret/data/app           vault  a variable for each key
+VAULT_FROM_PATH      vault:secret/data/db?version=3  vault  a variable for each key
+";
+    assert_eq!(plan, expected);
+}
+
+#[test]
+fn paths_that_make_no_sense_are_all_told() {
+    let start = start().variable("VAULT_FROM_PATH", "secret/data/app#password,a?default=hunter2,-x").variable("BAO_FROM_PATH", ",");
+    let lines = [
+        "BAO_FROM_PATH: there is no path in it",
+        "hint: paths are written with commas between them: secret/data/app,secret/data/db",
+        "VAULT_FROM_PATH: secret/data/app…: the version after # is no number",
+        "hint: for one key alone write NAME=vault:PATH#KEY",
+        "VAULT_FROM_PATH: a…: default, decode, trim and mode are for one value, and here each key has one",
+        "hint: for one key alone write NAME=vault:PATH?OPTION=VALUE#KEY",
+        "VAULT_FROM_PATH: -x: no reference",
+        "4 problems in the plan; the program was not started",
+    ];
+    start.program(["true"]).finishes().fails(78, &lines);
+}
+
+#[test]
+fn a_list_of_paths_that_is_for_someone_else_is_left_alone() {
+    let start = start().variable("VAULT_FROM_PATH", "#").flag("--skip=VAULT_FROM_PATH");
+    assert_eq!(start.shell("echo $VAULT_FROM_PATH").finishes().succeeds(), "#\n");
+}
+
+#[test]
+fn write_makes_no_variables_of_keys() {
+    let start = World::new().secret_init().variable("VAULT_FROM_PATH", "secret/data/app").flag("write");
+    let lines = [
+        "there is no file to write",
+        "hint: a file is asked for by NAME_FILE=REFERENCE, like DB_PASSWORD_FILE=cred:db, or by files: in the configuration",
+        "1 problem in the plan; nothing was written",
+    ];
+    start.finishes().fails(78, &lines);
+}

@@ -4,6 +4,12 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(pub(super) Vec<u8>);
 
+impl From<&str> for Glob {
+    fn from(pattern: &str) -> Self {
+        Self(pattern.as_bytes().to_vec())
+    }
+}
+
 impl Glob {
     /// Whether the whole name fits.
     #[must_use]
@@ -38,7 +44,7 @@ mod tests {
 
     #[test]
     fn globs_match_whole_names() {
-        let matches = |glob: &str, name: &str| Glob(glob.as_bytes().to_vec()).matches(name.as_bytes());
+        let matches = |glob: &str, name: &str| Glob::from(glob).matches(name.as_bytes());
         assert!(
             matches("GF_*", "GF_DATABASE_FILE")
                 && matches("*_FILE", "A_FILE")

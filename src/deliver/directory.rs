@@ -15,8 +15,7 @@ use crate::cli::Options;
 use crate::plan::{Delivery, Plan, Target};
 use crate::reference::is_path;
 use crate::report::{Code, Problem, printable};
-use crate::resolve::Secrets;
-use crate::secret::Secret;
+use crate::resolve::{Secrets, Value};
 use crate::user::Account;
 
 /// A directory that secrets may be written to, pinned by its descriptor.
@@ -365,9 +364,9 @@ pub fn names(directory: impl AsFd) -> Vec<String> {
 
 /// What the manifest says: a line for each file that there will be, and one that ends in a slash for each directory of a group.
 fn lines(plan: &Plan, secrets: &Secrets) -> Vec<String> {
-    let line = |(delivery, secret): (&Delivery, &Option<Secret>)| match &delivery.target {
+    let line = |(delivery, value): (&Delivery, &Value)| match &delivery.target {
         Target::File(file) if file.group.is_some() => Some(format!("{}/", file.parent())),
-        Target::File(file) if secret.is_some() => Some(file.path.clone()),
+        Target::File(file) if matches!(value, Value::Secret(_)) => Some(file.path.clone()),
         _ => None,
     };
     let mut lines: Vec<String> = plan.deliveries.iter().zip(secrets).filter_map(line).collect();

@@ -1,5 +1,6 @@
 //! The program's environment.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -7,22 +8,26 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::directory::Directory;
 use crate::plan::{File, Plan, Target};
-use crate::report::{Code, Problem, printable};
-use crate::resolve::Secrets;
+use crate::report::{Code, Problem};
+use crate::resolve::{Secrets, Value};
 use crate::user::Account;
 
 /// What came in, less what was taken, plus what was made. No name is in it twice.
 pub fn of(plan: &Plan, secrets: &Secrets, directory: Option<&Directory>, account: Option<&Account>) -> Vec<CString> {
     let mut set = plan.set.clone();
-    for (delivery, secret) in plan.deliveries.iter().zip(secrets) {
-        match (&delivery.target, secret, directory) {
-            (Target::Variable(name), Some(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
-            (Target::File(File { path, variable: Some(variable), .. }), Some(_), Some(directory)) => {
+    // Of several secrets with the same key the last wins.
+    let mut imported = BTreeMap::new();
+    for (delivery, value) in plan.deliveries.iter().zip(secrets) {
+        match (&delivery.target, value, directory) {
+            (Target::Variable(name), Value::Secret(secret), _) => set.push((name.clone(), secret.expose().to_vec())),
+            (_, Value::Variables(variables), _) => imported.extend(variables.iter().map(|(name, secret)| (name, secret))),
+            (Target::File(File { path, variable: Some(variable), .. }), Value::Secret(_), Some(directory)) => {
                 set.push((variable.clone(), directory.path.join(path).into_os_string().as_bytes().to_vec()));
             }
             _ => {}
         }
     }
+    set.extend(imported.into_iter().map(|(name, secret)| (name.clone().into_bytes(), secret.expose().to_vec())));
     if let Some(directory) = directory {
         set.push((b"SECRET_INIT_DIR".to_vec(), directory.path.as_os_str().as_bytes().to_vec()));
     }
@@ -57,13 +62,14 @@ pub fn check_size(plan: &Plan, secrets: &Secrets, environment: &[CString], progr
     }
     let cause = format!("environment and arguments have {total} bytes, and the kernel takes {limit}");
     let problem = Problem::new(Code::Data, cause);
-    let variables = plan.deliveries.iter().zip(secrets).filter(|(delivery, _)| matches!(delivery.target, Target::Variable(_)));
-    match variables.max_by_key(|(_, secret)| secret.as_ref().map_or(0, crate::secret::Secret::len)) {
-        Some((largest, secret)) => {
-            let length = secret.as_ref().map_or(0, crate::secret::Secret::len);
-            Err(problem
-                .about(&largest.name)
-                .hint(format!("{} is the largest with {length} bytes: deliver it as a file", printable(largest.name.as_bytes()))))
+    let variables = plan.deliveries.iter().zip(secrets).flat_map(|(delivery, value)| match (&delivery.target, value) {
+        (Target::Variable(_), Value::Secret(secret)) => vec![(delivery.name.as_str(), secret.len())],
+        (_, Value::Variables(variables)) => variables.iter().map(|(name, secret)| (name.as_str(), secret.len())).collect(),
+        _ => Vec::new(),
+    });
+    match variables.max_by_key(|(_, length)| *length) {
+        Some((largest, length)) => {
+            Err(problem.about(largest).hint(format!("{largest} is the largest with {length} bytes: deliver it as a file")))
         }
         None => Err(problem.hint("raise the stack limit (ulimit -s), or pass less")),
     }

@@ -14,7 +14,7 @@ use super::directory::{Below, Directory, kind, split};
 use super::group::Generation;
 use crate::plan::{File, Plan, Target};
 use crate::report::{Code, Problem, printable};
-use crate::resolve::Secrets;
+use crate::resolve::{Secrets, Value};
 use crate::secret::Secret;
 use crate::user::Ownership;
 
@@ -37,7 +37,7 @@ pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, owners: &[Op
     let mut groups: BTreeMap<&str, Vec<Wanted>> =
         plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
     for ((delivery, secret), &owner) in plan.deliveries.iter().zip(secrets).zip(owners) {
-        if let (Target::File(file), Some(secret)) = (&delivery.target, secret) {
+        if let (Target::File(file), Value::Secret(secret)) = (&delivery.target, secret) {
             let owner = owner.or_else(|| owner_in_use(directory, &file.path));
             let wanted = Wanted { file, name: &delivery.name, secret, owner };
             match groups.get_mut(file.parent()).filter(|_| file.group.is_some()) {

@@ -1,9 +1,10 @@
 //! One value out of a JSON text, byte for byte where it is no string.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Failure, FailureKind};
@@ -27,11 +28,61 @@ pub(super) fn select(json: &Secret, selector: &Selector) -> Result<Secret, Failu
     }
     match value.get() {
         "null" => Err(Failure::new(FailureKind::NotFound, "the key is there and its value is null")),
+        _ => content(value).ok_or_else(|| not_json("a string in it is no text")),
+    }
+}
+
+/// The content of a string, and the text of anything else.
+fn content(value: &RawValue) -> Option<Secret> {
+    match value.get() {
         string if string.starts_with('"') => {
-            let content: String = serde_json::from_str(string).map_err(|_| not_json("a string in it is no text"))?;
-            Ok(Secret::new(content.into_bytes()))
+            let content: String = serde_json::from_str(string).ok()?;
+            Some(Secret::new(content.into_bytes()))
         }
-        other => Ok(Secret::copy_of(other.as_bytes())),
+        other => Some(Secret::copy_of(other.as_bytes())),
+    }
+}
+
+/// The members of a JSON object, in their order; none for a value that is `null`, an array or an object.
+///
+/// # Errors
+///
+/// No JSON object, or a key twice.
+pub(super) fn entries(json: &Secret) -> Result<Vec<(String, Option<Secret>)>, Failure> {
+    let no_object = || Failure::new(FailureKind::Invalid, "the secret is no JSON object, whose keys could become variables");
+    let Members(members) = serde_json::from_slice(json.expose()).map_err(|_| no_object())?;
+    let mut keys = BTreeSet::new();
+    if !members.iter().all(|(key, _)| keys.insert(key)) {
+        return Err(Failure::new(FailureKind::Invalid, "a key stands twice in the JSON object"));
+    }
+    let is_plain = |value: &RawValue| !value.get().starts_with(['{', '[', 'n']);
+    Ok(members.into_iter().map(|(key, value)| (key.into_owned(), content(value).filter(|_| is_plain(value)))).collect())
+}
+
+/// All members of an object.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> Visitor<'de> for All {
+            type Value = Members<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(All)
     }
 }
 
@@ -178,6 +229,21 @@ mod tests {
         assert_eq!(pick("hunter2", &["a"]).unwrap_err(), "a key is asked for and the secret is not JSON: line 1, column 1");
         assert_eq!(pick(r#"{"\ud800": 1, "a": 2}"#, &["a"]).unwrap_err(), "a key of the JSON object is no text");
         assert_eq!(pick("\"a\"", &["a"]).unwrap_err(), "a key is asked for and the secret is no JSON object");
+    }
+
+    #[test]
+    fn the_members_of_an_object_come_in_their_order_with_the_values_that_a_variable_can_hold() {
+        let entries = |json: &str| entries(&Secret::copy_of(json.as_bytes()));
+        let said =
+            |value: &Option<Secret>| value.as_ref().map_or("-".to_owned(), |value| String::from_utf8_lossy(value.expose()).into_owned());
+        let json = r#"{"b": "x\n", "a\u0062": 1.50, "t": true, "n": null, "o": {}, "l": [], "e": ""}"#;
+        let all: Vec<String> = entries(json).unwrap().iter().map(|(key, value)| format!("{key}={}", said(value))).collect();
+        assert_eq!(all, ["b=x\n", "ab=1.50", "t=true", "n=-", "o=-", "l=-", "e="]);
+        assert_eq!(entries(r#"{"a": "hunter2", "a": 1}"#).unwrap_err().cause, "a key stands twice in the JSON object");
+        for json in ["hunter2", "[]", "null", r#"{"a": "hunter2"} x"#, "\"\\ud800\"", "{\"\\ud800\":1}"] {
+            assert_eq!(entries(json).unwrap_err().cause, "the secret is no JSON object, whose keys could become variables", "{json}");
+        }
+        assert_eq!(entries(r#"{"a": "\ud800"}"#).unwrap().len(), 1);
     }
 
     #[test]
