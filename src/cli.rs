@@ -43,6 +43,8 @@ pub enum Command {
     Plan,
     /// Fetch everything, deliver nothing, print what came of it.
     Check,
+    /// Print the policy that a login needs.
+    Policy(Platform),
     /// Print the man page.
     ManPage,
     /// Print what makes a shell complete our command line.
@@ -71,6 +73,14 @@ impl Command {
     pub fn runs_a_program(self) -> bool {
         matches!(self, Self::Supervise | Self::Exec)
     }
+}
+
+/// Where a policy says what a login may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Platform {
+    Vault,
+    Aws,
 }
 
 /// A shell that can complete our command line.
@@ -386,6 +396,23 @@ enum Takes {
     Program(Command),
     /// One word of these; first its name in the help.
     Word(&'static str, &'static Words<Command>),
+    /// One word of these, and a program, which does not run.
+    WordAndProgram(&'static str, &'static Words<Command>),
+}
+
+impl Takes {
+    /// The word that has to follow: its name in the help, and those that there are.
+    fn word(&self) -> Option<(&'static str, &'static Words<Command>)> {
+        match self {
+            Self::Word(name, words) | Self::WordAndProgram(name, words) => Some((name, words)),
+            Self::Nothing(_) | Self::Program(_) => None,
+        }
+    }
+
+    /// Whether a program may follow.
+    fn program(&self) -> bool {
+        matches!(self, Self::Program(_) | Self::WordAndProgram(..))
+    }
 }
 
 const COMMANDS: &[Verb] = &[
@@ -397,11 +424,19 @@ const COMMANDS: &[Verb] = &[
         help: "read every secret, deliver none, and print a table of the results",
     },
     Verb {
+        name: "policy",
+        takes: Takes::WordAndProgram("STORE", POLICIES),
+        help: "print the least that the login of a store (vault, aws) has to be allowed; reads no secret",
+    },
+    Verb {
         name: "generate",
         takes: Takes::Word("WHAT", GENERATED),
         help: "print a man page, completions (bash, zsh, fish), or the schema of the configuration file",
     },
 ];
+
+/// Whose policies can be printed.
+const POLICIES: &Words<Command> = &[("vault", Command::Policy(Platform::Vault)), ("aws", Command::Policy(Platform::Aws))];
 
 /// What can be generated.
 const GENERATED: &Words<Command> = &[

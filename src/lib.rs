@@ -17,6 +17,7 @@ pub mod environment;
 pub mod handshake;
 pub mod inspect;
 pub mod plan;
+pub mod policy;
 pub mod reference;
 pub mod report;
 pub mod resolve;

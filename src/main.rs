@@ -17,7 +17,7 @@ use secret_init::run::{self, Inherited, Program};
 use secret_init::supervise::{self, Start};
 use secret_init::sys::{alloc::Zeroing, environ};
 use secret_init::user::Account;
-use secret_init::{agent, inspect, resolve};
+use secret_init::{agent, inspect, policy, resolve};
 
 #[global_allocator]
 static ALLOCATOR: Zeroing = Zeroing;
@@ -52,6 +52,7 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         Command::Write => prepare(&warned_of(plan(arguments)?), arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
         Command::Check => check(arguments),
+        Command::Policy(platform) => report::answer(&policy::of(&warned_of(plan(arguments)?), platform)?),
         Command::ManPage => report::answer(&cli::man_page()),
         Command::Completion(shell) => report::answer(&cli::completion(shell)),
         Command::Schema => report::answer(&config::schema()),

@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "plan",
     "resolve",
     "inspect",
+    "policy",
     "user",
     "deliver",
     "run",

@@ -240,7 +240,10 @@ fn fish_completes_commands_flags_values_and_the_program() {
     let world = World::new();
     let script = world.file("completion", generated("fish"));
     let cases: &[(&str, &[&str])] = &[
-        ("", &["check", "generate", "plan", "write"]),
+        ("", &["check", "generate", "plan", "policy", "write"]),
+        ("policy ", &["aws", "vault"]),
+        ("policy vault -- zz-m", &["zz-myapp"]),
+        ("policy vault zz-myapp st", &["stop"]),
         ("gen", &["generate"]),
         ("generate ", &["bash", "fish", "man", "schema", "zsh"]),
         ("generate bash ", &[]),

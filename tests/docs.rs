@@ -54,6 +54,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/containers.md", "chmod 0400", "every_command_of_the_docs_does_what_it_is_there_for"),
     ("docs/containers.md", "      # Compose takes", "other_snippets_of_the_docs_stand_in_the_examples"),
     ("docs/containers.md", "spec:", "the_init_container_of_the_docs_leaves_files_for_a_program_that_knows_nothing"),
+    ("docs/command-line.md", "secret-init policy", "with_the_policy_alone_check_passes_and_without_any_line_of_it_it_fails"),
     ("docs/command-line.md", "secret-init generate", "what_the_docs_install_is_found_by_each_shell"),
     ("docs/messages.md", "secret-init: DB_PASSWORD_FILE:", "the_messages_of_the_docs_are_those_of_a_start"),
     ("docs/messages.md", "{\"time\":", "the_json_of_the_docs_is_that_of_a_start"),

@@ -114,3 +114,86 @@ fn write_makes_no_variables_of_keys() {
     ];
     start.finishes().fails(78, &lines);
 }
+
+// Policies.
+
+#[test]
+fn a_policy_has_one_line_for_each_path_that_is_read() {
+    let start =
+        start().variable("A", "vault:secret/data/b#x").variable("B", "u:${vault:secret/data/a#x}:${vault:/secret/data/b?version=2#y}");
+    let start = start.variable("VAULT_FROM_PATH", "kv/app,secret/data/a#4").variable("C_FILE", "vault:database/creds/q%22x%5C#password");
+    let expected = "\
+path \"database/creds/q\\\"x\\\\\" { capabilities = [\"read\"] }
+path \"kv/app\" { capabilities = [\"read\"] }
+path \"secret/data/a\" { capabilities = [\"read\"] }
+path \"secret/data/b\" { capabilities = [\"read\"] }
+";
+    assert_eq!(start.clone().flag("policy").flag("vault").finishes().succeeds(), expected);
+    // Before any program, and with options on either side.
+    let start = start.flag("--strict").flag("policy").flag("--skip=NOPE").flag("vault").program(["myapp", "--serve"]);
+    assert_eq!(start.finishes().succeeds(), expected);
+}
+
+#[test]
+fn a_policy_says_where_each_part_belongs() {
+    let world = World::new();
+    let config = world.file(
+        "config.yaml",
+        "stores:\n  prod: { type: vault, address: \"https://prod.test\", namespace: team, auth: { method: jwt, jwt_file: /jwt } }\n",
+    );
+    let start = world.secret_init().flag("--config").flag(config).variable("VAULT_ADDR", "https://vault.test");
+    let start = start.variable("A", "vault:secret/data/a#x").variable("B", "vault:secret/data/b?namespace=/team/sub/#x");
+    let start =
+        start.variable("C", "vault:secret/data/c?store=prod#x").variable("D", "vault:secret/data/d?store=prod&namespace=team/sub#x");
+    let start = start.variable("E", "vault:secret/data/e?store=prod&namespace=teammates#x").variable("F", "bao:secret/data/f#x");
+    let expected = "\
+# bao
+path \"secret/data/f\" { capabilities = [\"read\"] }
+
+# prod, in the namespace team
+path \"secret/data/c\" { capabilities = [\"read\"] }
+path \"sub/secret/data/d\" { capabilities = [\"read\"] }
+
+# prod, in the namespace teammates
+path \"secret/data/e\" { capabilities = [\"read\"] }
+
+# vault
+path \"secret/data/a\" { capabilities = [\"read\"] }
+path \"team/sub/secret/data/b\" { capabilities = [\"read\"] }
+";
+    assert_eq!(start.flag("policy").flag("vault").finishes().succeeds(), expected);
+}
+
+#[test]
+fn the_namespace_of_a_login_is_named_also_when_it_is_the_only_one() {
+    let start = start().variable("BAO_NAMESPACE", "/b/").variable("VAULT_NAMESPACE", "v").flag("policy").flag("vault");
+    let part = |scheme: &str| start.clone().variable("A", format!("{scheme}:kv/a#x")).finishes().succeeds();
+    assert_eq!(part("vault"), "# vault, in the namespace v\npath \"kv/a\" { capabilities = [\"read\"] }\n");
+    assert_eq!(part("bao"), "# bao, in the namespace b\npath \"kv/a\" { capabilities = [\"read\"] }\n");
+}
+
+#[test]
+fn a_policy_that_is_not_needed_or_cannot_be_written_is_refused() {
+    let policy = |start: Start, word: &str| start.flag("policy").flag(word).finishes();
+    let hint = "hint: secret-init plan shows what it has";
+    let no_reference = World::new().secret_init().variable("A_FILE", "literal:vault");
+    policy(no_reference.clone(), "vault").fails(78, &["the plan has no reference to Vault or OpenBao", hint]);
+    policy(no_reference, "aws").fails(78, &["the plan has no reference to AWS", hint]);
+    let start = start().variable("A", "vault:kv/*#x").variable("B", "vault:kv/+/b#x").variable("C", "vault:kv/{{c%7D%7D#x");
+    let start = start.variable("D", "vault:kv/*/+d#x");
+    let lines = [
+        "A: vault:kv/*#x: a policy would take this path for a pattern",
+        "B: vault:kv/+/b#x: a policy would take this path for a pattern",
+        "C: vault:kv/{{c%7D%7D#x: a policy would take this path for a pattern",
+        "hint: a * at the end, a part +, {{ and ${ mean more there: rename the secret",
+    ];
+    policy(start, "vault").fails(78, &lines);
+}
+
+#[test]
+fn policy_takes_one_word_that_it_knows() {
+    let lines = ["policy takes one word: vault or aws", "hint: see secret-init --help; the program and its options stand after --"];
+    for words in [&["policy"][..], &["policy", "nomad"], &["policy", "--", "vault"], &["policy", "gcp", "--", "sh"]] {
+        words.iter().fold(World::new().secret_init(), Start::flag).finishes().fails(64, &lines);
+    }
+}

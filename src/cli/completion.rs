@@ -1,6 +1,6 @@
 //! Completions for shells. Each has a script that knows the form of a command line, and gets the names from the tables of flags and commands.
 
-use super::{COMMANDS, FLAGS, QUESTIONS, Shell, Takes, Value};
+use super::{COMMANDS, FLAGS, QUESTIONS, Shell, Value};
 
 /// What makes a shell complete our command line.
 #[must_use]
@@ -66,13 +66,13 @@ fn states() -> Vec<State> {
         verbs.push((verb.name, verb.help));
         let name = format!(":{}", verb.name);
         let mut next = Vec::new();
-        if let Takes::Word(_, words) = verb.takes {
-            for (word, _) in words {
-                next.push((*word, ""));
-                states.push(State { name: format!("{name}:{word}"), next: Vec::new(), runs_programs: false });
-            }
+        let runs_programs = verb.takes.program();
+        let words = verb.takes.word();
+        for (word, _) in words.into_iter().flat_map(|(_, words)| words) {
+            next.push((*word, ""));
+            states.push(State { name: format!("{name}:{word}"), next: Vec::new(), runs_programs });
         }
-        states.push(State { name, next, runs_programs: matches!(verb.takes, Takes::Program(_)) });
+        states.push(State { name, next, runs_programs: runs_programs && words.is_none() });
     }
     states.push(State { name: String::new(), next: verbs, runs_programs: true });
     states

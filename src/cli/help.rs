@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{COMMANDS, FLAGS, Flag, PREFIX_TEXT, QUESTIONS, Takes, Verb};
+use super::{COMMANDS, FLAGS, Flag, PREFIX_TEXT, QUESTIONS, Verb};
 use crate::report::{Code, Style};
 use crate::store;
 
@@ -79,9 +79,9 @@ impl Flag {
 impl Verb {
     /// Its name and what must follow it.
     pub(super) fn usage(&self) -> String {
-        match self.takes {
-            Takes::Word(name, _) => format!("{} {name}", self.name),
-            _ => self.name.to_owned(),
+        match self.takes.word() {
+            Some((name, _)) => format!("{} {name}", self.name),
+            None => self.name.to_owned(),
         }
     }
 }

@@ -53,8 +53,9 @@ fn read(arguments: Vec<OsString>, variables: &[Vec<u8>], options: &mut Options) 
             Arg::Value(value) => {
                 match verb {
                     None if let Some(found) = COMMANDS.iter().find(|verb| value == OsStr::new(verb.name)) => verb = Some(found),
-                    Some(Verb { takes: Takes::Word(_, words), .. })
+                    Some(verb)
                         if word.is_none()
+                            && let Some((_, words)) = verb.takes.word()
                             && let Ok(found) = one_of(words, &value) =>
                     {
                         word = Some(found);
@@ -110,8 +111,9 @@ fn command(verb: Option<&Verb>, word: Option<Command>, options: &Options, progra
     match takes {
         Takes::Nothing(_) if !program.is_empty() => Err(usage(&format!("{name} runs no program"))),
         Takes::Nothing(command) | Takes::Program(command) => Ok(*command),
-        Takes::Word(_, words) => {
-            word.filter(|_| program.is_empty()).ok_or_else(|| usage(&format!("{name} takes one word: {}", alternatives(words))))
+        Takes::Word(_, words) | Takes::WordAndProgram(_, words) => {
+            let is_right = takes.program() || program.is_empty();
+            word.filter(|_| is_right).ok_or_else(|| usage(&format!("{name} takes one word: {}", alternatives(words))))
         }
     }
 }

@@ -28,6 +28,17 @@ impl Settings {
         Self { variables, instances: Vec::new(), ..*self }
     }
 
+    /// The namespace of a login to Vault or `OpenBao`: that of the instance, else of the variables, where each of the two has its own first.
+    #[must_use]
+    pub fn namespace<'a>(&'a self, scheme: Scheme, instance: Option<&'a Instance>) -> Option<&'a str> {
+        let mut variables = ["VAULT_NAMESPACE", "BAO_NAMESPACE"];
+        if scheme == Scheme::Bao {
+            variables.reverse();
+        }
+        let own = instance.and_then(|instance| instance.namespace.as_deref());
+        own.or_else(|| variables.iter().find_map(|name| self.variables.text(name)))
+    }
+
     /// How the store of a reference is set up: by the name that the option `store` gives, else by the name of its scheme; none when the environment alone does it.
     #[must_use]
     pub fn instance(&self, reference: &Reference) -> Option<&Instance> {

@@ -174,8 +174,7 @@ fn failure(reference: &Reference, trouble: &Trouble) -> Failure {
         Trouble::Denied { status, is_token: true } => Failure::new(FailureKind::Denied, format!("the token is not valid ({status})"))
             .hint("it may have expired or been revoked, or come from another server or namespace"),
         Trouble::Denied { status, .. } => Failure::new(FailureKind::Denied, format!("permission denied ({status})")).hint(format!(
-            "the policy of the login needs path \"{path}\" {{ capabilities = [\"read\"] }}; secret-init policy {} prints all that it needs",
-            reference.scheme.word()
+            "the policy of the login needs path \"{path}\" {{ capabilities = [\"read\"] }}; secret-init policy vault prints all that it needs"
         )),
         Trouble::Deleted { destroyed: true } => {
             not_found("this version was destroyed").hint("write the secret anew, or ask for another version with ?version=N")

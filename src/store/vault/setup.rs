@@ -95,7 +95,7 @@ impl Setup {
         }
         Ok(Self {
             address: format!("{}/v1", url.as_str().trim_end_matches('/')),
-            namespace: instance.and_then(|instance| instance.namespace.clone()).or_else(|| names.text("NAMESPACE")),
+            namespace: settings.namespace(scheme, instance).map(str::to_owned),
             servers: Servers { authorities, identity, proxy: names.text("PROXY_ADDR").or_else(|| names.text("HTTP_PROXY")) },
             transport: settings.transport(),
             login,
