@@ -1,10 +1,25 @@
-//! What the plan decides about stores on other machines, before anyone is asked.
+//! What the plan decides about stores on other machines: whose login reaches the program, what becomes a variable, and what a policy has to allow.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod support;
 
-use support::{Start, World};
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::json;
+use support::servers::installed;
+use support::servers::openbao::OpenBao;
+use support::{Start, World, binary};
+
+/// One server for all tests. Each has names of its own in it.
+static BAO: LazyLock<OpenBao> = LazyLock::new(OpenBao::start);
+
+/// A start that knows the server, with its root token.
+fn root(world: &World) -> Start {
+    BAO.told(world.secret_init()).variable("VAULT_TOKEN", "root")
+}
 
 /// A start that has an address to ask, where nobody is.
 fn start() -> Start {
@@ -66,7 +81,139 @@ fn a_login_that_someone_leaves_alone_is_taken_away_all_the_same() {
     assert!(!plan.contains("VAULT_TOKEN  --skip names it"), "{plan}");
 }
 
+#[test]
+fn the_program_gets_no_login_whichever_way_it_starts() {
+    BAO.kv("login", &json!({"k": "v"}));
+    let world = World::new();
+    let start = || root(&world).variable("A", "vault:secret/data/login#k").shell("echo \"$A|$VAULT_TOKEN|\"");
+    assert_eq!(start().finishes().succeeds(), "v||\n");
+    assert_eq!(start().flag("--exec").finishes().succeeds(), "v||\n");
+    assert_eq!(start().flag("--keep-env=VAULT_*").finishes().succeeds(), "v|root|\n");
+}
+
 // Every key of a secret.
+
+#[test]
+fn every_key_becomes_a_variable_and_the_last_path_wins() {
+    BAO.kv("app", &json!({"DB_USER": "old"}));
+    BAO.kv("app", &json!({"DB_USER": "app", "DB_PASSWORD": "p\"ä\n", "DB_PORT": 5432, "DEBUG": true, "EMPTY": ""}));
+    BAO.kv("more", &json!({"DB_PORT": 1.5e3, "_x": "lower"}));
+    let world = World::new();
+    let told = |paths: &str| root(&world).variable("VAULT_FROM_PATH", paths);
+    let script = "printf '%s|' \"$DB_USER\" \"$DB_PASSWORD\" \"$DB_PORT\" \"$DEBUG\" \"${EMPTY-unset}\" \"$_x\" \"$VAULT_FROM_PATH\"";
+    let gets = |start: Start| start.shell(script).finishes().succeeds();
+    assert_eq!(gets(told("secret/data/app,secret/data/more")), "app|p\"ä\n|1500|true||lower||");
+    assert_eq!(gets(told("secret/data/more,secret/data/app").flag("--exec")), "app|p\"ä\n|5432|true||lower||");
+    assert_eq!(gets(told("secret/data/app#1")), "old||||unset|||");
+    assert_eq!(gets(told("").variable("BAO_FROM_PATH", "secret/data/app#1")), "old||||unset|||");
+    assert_eq!(gets(told("secret/data/nothing?optional=true, vault:secret/data/app?version=1")), "old||||unset|||");
+    // A key that is taken alone as well is one request.
+    let before = BAO.requests("secret/data/more").len();
+    assert_eq!(
+        told("secret/data/more").variable("A", "vault:secret/data/more#_x").shell("echo $A$_x").finishes().succeeds(),
+        "lowerlower\n"
+    );
+    assert_eq!(BAO.requests("secret/data/more").len() - before, 1);
+}
+
+#[test]
+fn what_is_set_by_other_means_wins_over_a_key_with_a_warning() {
+    BAO.kv("taken", &json!({"A": "key", "B": "key", "C": "key", "D": "key", "E": "key", "PATH": "/nowhere"}));
+    let world = World::new();
+    let config = world.file("config.yaml", "env: { C: text, E: \"\" }");
+    let start = root(&world).variable("VAULT_FROM_PATH", "secret/data/taken").variable("A", "container").variable("D", "");
+    let start = start.variable("B", "literal:reference").flag("--config").flag(config);
+    let outcome = start.clone().shell("echo $A $B $C $D $E").finishes();
+    assert_eq!(outcome.stdout, "container reference text key key\n");
+    let warnings = "\
+secret-init: warning: A: is set by other means, which win over VAULT_FROM_PATH
+secret-init: warning: B: is set by other means, which win over VAULT_FROM_PATH
+secret-init: warning: C: is set by other means, which win over VAULT_FROM_PATH
+secret-init: warning: PATH: is set by other means, which win over VAULT_FROM_PATH
+secret-init: hint: remove one of the two
+";
+    assert_eq!((outcome.stderr.as_str(), outcome.status.code()), (warnings, Some(0)));
+    let checked = start.flag("check").finishes();
+    let variables: Vec<&str> =
+        checked.stdout.lines().skip(1).filter_map(|line| line.split("  variable ").nth(1)?.split(' ').next()).collect();
+    assert_eq!((variables, checked.stderr.as_str()), (vec!["B", "D", "E"], warnings), "{}", checked.stdout);
+}
+
+#[test]
+fn a_key_that_cannot_be_a_variable_or_would_change_what_runs_ends_the_start() {
+    let bad = json!({"LD_PRELOAD": "hunter2", "db-password": "hunter2", "1ST": "hunter2", "": "hunter2", "LIST": ["hunter2"], "NONE": null,
+        "NUL": "hunter2\u{0}", "https_proxy": "hunter2", "GOOD": "hunter2", "SECRET_INIT_DIR": "/hunter2"});
+    BAO.kv("bad", &bad);
+    let subject = "VAULT_FROM_PATH: vault:secret/data/bad: ";
+    let one_by_one = "hint: take the keys that are needed one by one, by NAME=vault:secret/data/bad#KEY, in place of VAULT_FROM_PATH";
+    let no_name =
+        |key: &str| format!("{subject}the key {key} cannot be the name of a variable, which is A-Z a-z 0-9 _ and begins with no digit");
+    let denied = |key: &str| {
+        let hint = format!("hint: remove the key, or write {key}=vault:secret/data/bad#{key} when it is meant");
+        [format!("{subject}the key {key} would change how programs run"), hint]
+    };
+    let no_value = |key: &str| format!("{subject}the value of the key {key} is no text, number or boolean");
+    let lines = [
+        &[no_name(""), no_name("1ST"), one_by_one.to_owned()][..],
+        &denied("LD_PRELOAD"),
+        &[no_value("LIST"), no_value("NONE"), format!("{subject}the key NUL: the value has a NUL byte, which no variable can hold")],
+        &[one_by_one.to_owned()],
+        &denied("SECRET_INIT_DIR"),
+        &[no_name("db-password"), one_by_one.to_owned()],
+        &denied("https_proxy"),
+        &["1 of 1 secret failed; the program was not started".to_owned()],
+    ]
+    .concat();
+    let world = World::new();
+    let start = || root(&world).variable("VAULT_FROM_PATH", "secret/data/bad");
+    start().program(["true"]).finishes().fails(65, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+
+    // What is written by hand is trusted.
+    BAO.kv("trusted", &json!({"PYTHONPATH": "/x", "GIT_DIR": "/y"}));
+    let start =
+        root(&world).variable("VAULT_FROM_PATH", "secret/data/trusted").variable("PYTHONPATH", "vault:secret/data/trusted#PYTHONPATH");
+    let outcome = start.variable("GIT_DIR", "mine").shell("echo $PYTHONPATH $GIT_DIR").finishes();
+    assert_eq!(outcome.stdout, "/x mine\n", "{}", outcome.stderr);
+}
+
+#[test]
+fn every_name_that_the_docs_call_dangerous_is_refused_as_a_key() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/references.md")).unwrap();
+    let list = page.split("and none of").nth(1).unwrap().split("else the start ends").next().unwrap();
+    let names: Vec<String> = list.split('`').skip(1).step_by(2).map(|name| name.replace('*', "X")).collect();
+    assert!(names.len() > 25, "{names:?}");
+    BAO.kv("dangerous", &names.iter().map(|name| (name.clone(), json!("hunter2"))).collect());
+    let world = World::new();
+    // Without a PATH, which would win over the key.
+    let mut start = root(&world).variable("VAULT_FROM_PATH", "secret/data/dangerous").flag("check").command();
+    let output = start.env_remove("PATH").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(65), "{stderr}");
+    for name in names {
+        assert!(stderr.contains(&format!(": the key {name} would change how programs run\n")), "{name} in {stderr}");
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_told_with_its_path() {
+    let world = World::new();
+    let start = root(&world).variable("VAULT_FROM_PATH", "secret/data/none,secret/data/none?optional=true").program(["true"]);
+    let lines = [
+        "VAULT_FROM_PATH: vault:secret/data/none: no such secret (404)",
+        "hint: add ?optional=true to the path if it may be missing",
+        "1 of 2 secrets failed; the program was not started",
+    ];
+    start.finishes().fails(66, &lines);
+}
+
+#[test]
+fn level_info_counts_the_variables_of_keys() {
+    BAO.kv("counted", &json!({"A": 1, "B": 2}));
+    let world = World::new();
+    let start = root(&world).variable("VAULT_FROM_PATH", "secret/data/counted").variable("C", "vault:secret/data/counted#A");
+    let outcome = start.flag("--log-level=info").program(["true"]).finishes();
+    assert!(outcome.stderr.starts_with("secret-init: delivered 2 secrets (3 variables, 0 files) in "), "{}", outcome.stderr);
+}
 
 #[test]
 fn paths_of_which_every_key_becomes_a_variable_are_shown_as_they_are_understood() {
@@ -196,4 +343,43 @@ fn policy_takes_one_word_that_it_knows() {
     for words in [&["policy"][..], &["policy", "nomad"], &["policy", "--", "vault"], &["policy", "gcp", "--", "sh"]] {
         words.iter().fold(World::new().secret_init(), Start::flag).finishes().fails(64, &lines);
     }
+}
+
+/// The block of the docs, by the real command of OpenBao.
+#[test]
+fn with_the_policy_alone_check_passes_and_without_any_line_of_it_it_fails() {
+    BAO.kv("policy/a", &json!({"x": "1"}));
+    BAO.kv("policy/q\"", &json!({"x": "2"}));
+    BAO.mount("policy", &json!({"type": "kv", "options": {"version": "1"}}));
+    BAO.succeeds("POST", "policy/app", &json!({"KEY": "3"}));
+    BAO.succeeds("POST", "sys/namespaces/policy-team", &json!({}));
+    BAO.succeeds("POST", "policy-team/sys/mounts/kv", &json!({"type": "kv", "options": {"version": "1"}}));
+    BAO.succeeds("POST", "policy-team/kv/app", &json!({"x": "4"}));
+    let world = World::new();
+    let start = |token: &str| {
+        let start = BAO.told(world.secret_init()).variable("VAULT_TOKEN", token).variable("A", "vault:secret/data/policy/a#x");
+        let start = start.variable("B", "vault:secret/data/policy/q%22#x").variable("VAULT_FROM_PATH", "policy/app");
+        start.variable("C", "vault:kv/app?namespace=policy-team#x").in_directory(&world.path)
+    };
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command-line.md")).unwrap();
+    let block = page.split("```sh\n").find(|block| block.starts_with("secret-init policy")).unwrap().split("```").next().unwrap();
+    let folders = [binary(), &installed("openbao", "bao")].map(|command| command.parent().unwrap().display().to_string());
+    let mut shell = Command::new("sh");
+    let told = start("root").command();
+    shell.args(["-ec", block]).env_clear().envs(told.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.env("PATH", format!("{}:/usr/bin:/bin", folders.join(":"))).current_dir(&world.path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let policy = std::fs::read_to_string(world.path.join("app.hcl")).unwrap();
+    let answer = BAO.succeeds("POST", "auth/token/create", &json!({"policies": ["app"], "no_default_policy": true}));
+    let checked = start(answer["auth"]["client_token"].as_str().unwrap()).flag("check");
+    checked.finishes().succeeds();
+    let lines: Vec<&str> = policy.lines().collect();
+    assert_eq!(lines.len(), 4, "{policy}");
+    for line in &lines {
+        BAO.policy("app", &lines.iter().filter(|other| *other != line).map(|other| format!("{other}\n")).collect::<String>());
+        assert_eq!(checked.finishes().code(), 77, "without {line}");
+    }
+    BAO.policy("app", &policy);
+    checked.finishes().succeeds();
 }
