@@ -45,9 +45,9 @@ pub fn policy(plan: &Plan, asked: &[Asked]) -> Result<String, Vec<Problem>> {
 
 /// Where the policy for a reference belongs, and the path in it: with the login, and below its namespace when the secret is there.
 fn place(plan: &Plan, reference: &Reference) -> (Section, String) {
-    let plain = |namespace: &str| namespace.trim_matches('/').to_owned();
-    let login = plan.settings.namespace(reference.scheme, plan.settings.instance(reference)).map(plain).unwrap_or_default();
-    let own = reference.store_option("namespace").map_or_else(|| login.clone(), plain);
+    let trimmed = |namespace: &str| namespace.trim_matches('/').to_owned();
+    let login = plan.settings.namespace(reference.scheme, plan.settings.instance(reference)).map(trimmed).unwrap_or_default();
+    let own = reference.store_option("namespace").map_or_else(|| login.clone(), trimmed);
     let path = String::from_utf8_lossy(&reference.locator).trim_start_matches('/').to_owned();
     let below = match own.strip_prefix(&login) {
         Some("") => Some(""),
