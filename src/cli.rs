@@ -292,7 +292,7 @@ const FLAGS: &[Flag] = &[
         value: Value::Text("GLOB"),
         repeats: true,
         variable: Some("KEEP_ENV"),
-        help: "pass on the login of a store in use, like VAULT_TOKEN, which the program does not get otherwise",
+        help: "pass on a login that the program does not get otherwise, like VAULT_TOKEN",
         apply: |options, value| globs(&mut options.keep_env, value),
     },
     Flag {

@@ -491,6 +491,45 @@ fn a_restarted_server_serves_the_next_start() {
     assert_eq!(gets(bao.told(world.secret_init()).variable("VAULT_TOKEN", &bao.root), "vault:secret/data/app#k"), "v");
 }
 
+// docs/vault.md.
+
+/// The blocks of code of the page in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/vault.md")).unwrap();
+    text.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_commands_of_the_docs_give_the_program_what_the_server_has_and_the_policy_that_is_shown() {
+    let bao = OpenBao::start();
+    bao.kv("db", &json!({"username": "app", "password": "a/b"}));
+    bao.policy("shown", &blocks("hcl")[0]);
+    let world = World::new();
+    let token = world.file("token", bao.token(&["shown"]));
+    let binary = support::binary().display().to_string();
+    let script = blocks("sh")[0].replace("https://vault.example.com:8200", &bao.address);
+    let script =
+        script.replace("/etc/vault/ca.pem", &bao.ca.display().to_string()).replace("/etc/vault/token", &token.display().to_string());
+    let shown = script
+        .replace("secret-init -- myapp", &format!("{binary} -- printenv DATABASE_URL; {binary} policy vault; {binary} check >/dev/null"));
+    let output = std::process::Command::new("sh").args(["-e", "-c", &shown]).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = format!("postgresql://app:a%2Fb@db:5432/app\n{}", blocks("hcl")[0]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+#[test]
+fn the_configurations_of_the_docs_are_good() {
+    for block in blocks("yaml") {
+        let world = World::new();
+        let start =
+            world.secret_init().flag("--config").flag(world.file("config.yaml", block)).variable("A", "vault:secret/data/db#password");
+        let plan = start.flag("plan").finishes().succeeds();
+        assert!(plan.contains("variable A\n"), "{plan}");
+    }
+    assert_eq!(blocks("yaml").len(), 2);
+}
+
 /// Who signs tokens.
 struct Jwt<'a> {
     world: &'a World,

@@ -25,7 +25,7 @@ use setup::Setup;
 pub(super) const VAULT: Row = Row {
     scheme: Scheme::Vault,
     name: "vault",
-    summary: "HashiCorp Vault: vault:secret/data/db#password, vault:database/creds/app#username",
+    summary: "Vault: vault:secret/data/db#password, vault:database/creds/app#username",
     is_remote: true,
     open: |settings, instance| open(Scheme::Vault, settings, instance),
 };
