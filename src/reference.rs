@@ -2,6 +2,8 @@
 //!
 //! `Display` is safe to print: what may be a secret (a default, a literal) is left out. [`Reference::to_source`] has it all.
 
+mod arn;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode, percent_encode_byte, utf8_percent_encode};
 
 use crate::report::printable;
+pub use arn::is_region;
 
 /// The kinds of store that a reference can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,11 @@ impl Scheme {
             Self::Kubernetes => "k8s",
             Self::Pass => "pass",
         }
+    }
+
+    /// Whether it is a service of AWS.
+    fn is_aws(self) -> bool {
+        matches!(self, Self::AwsSecretsManager | Self::AwsParameterStore)
     }
 
     /// All that are there.
@@ -207,7 +215,7 @@ pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
 /// The row of the scheme that a text begins with, and where the locator begins.
 fn row(text: &[u8]) -> Option<(&'static Row, usize)> {
     let (row, prefix) =
-        ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn(text))?;
+        ROWS.iter().find(|row| text.starts_with(row.prefix.as_bytes())).map(|row| (row, row.prefix.len())).or_else(|| arn::row(text))?;
     (row.scheme == Scheme::Literal || can_start(&text[prefix..])).then_some((row, prefix))
 }
 
@@ -239,15 +247,6 @@ pub fn pattern() -> String {
     format!("^({}|arn:aws[a-z-]*:({}))", alternatives(ROWS), alternatives(ARN_SERVICES))
 }
 
-fn arn(text: &[u8]) -> Option<(&'static Row, usize)> {
-    let rest = text.strip_prefix(b"arn:aws")?;
-    let partition = rest.iter().position(|&byte| byte == b':')?;
-    let is_partition = rest[..partition].iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
-    let service = &rest[partition + 1..];
-    let row = ARN_SERVICES.iter().find(|row| service.starts_with(row.prefix.as_bytes()))?;
-    is_partition.then_some((row, "arn:aws".len() + partition + 1 + row.prefix.len()))
-}
-
 impl Reference {
     /// Parses a text that [`begins`] a reference.
     ///
@@ -275,8 +274,18 @@ impl Reference {
         let text = std::str::from_utf8(text).map_err(|_| Malformed::hint("not UTF-8", "write other bytes as %XX"))?;
         let (prefix, rest) = text.split_at(prefix);
         let tail = rest.find(['?', '#']).unwrap_or(rest.len());
-        let mut reference = Self::new(row, prefix, decode(&rest[..tail])?.into_owned());
-        reference.add(&rest[tail..])?;
+        let (mut locator, tail) = rest.split_at(tail);
+        let is_arn = prefix.starts_with("arn:");
+        if let Some((of, _)) = arn::row(locator.as_bytes()).filter(|_| row.scheme.is_aws() && !is_arn) {
+            let is_same = of.scheme == row.scheme;
+            return if is_same { Self::parse_whole(rest.as_bytes()) } else { Err(Malformed::new("the ARN is one of another service")) };
+        }
+        let mut reference = Self::new(row, prefix, Vec::new());
+        if row.scheme == Scheme::AwsSecretsManager && is_arn {
+            locator = arn::take_tail(&mut reference, locator)?;
+        }
+        reference.locator = decode(locator)?.into_owned();
+        reference.add(tail)?;
         reference.check_locator()?;
         Ok(reference)
     }
@@ -292,6 +301,7 @@ impl Reference {
             return Err(Malformed::new("a literal has neither options nor parts"));
         }
         part.add(tail)?;
+        part.check_locator()?;
         part.check_part()?;
         Ok(part)
     }
@@ -376,6 +386,7 @@ impl Reference {
             Scheme::Cred if !is_component(&self.locator) => {
                 Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -"))
             }
+            Scheme::AwsSecretsManager | Scheme::AwsParameterStore => arn::check(self),
             _ => Ok(()),
         }
     }
