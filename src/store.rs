@@ -2,6 +2,8 @@
 //!
 //! A store only answers. It sends no signals, ends nothing and prints nothing.
 
+#[cfg(feature = "aws")]
+mod aws;
 mod cred;
 mod dotenv;
 mod file;
@@ -33,6 +35,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Store: Send + Sync {
     /// Fetches each of the wanted secrets and answers in the same order. A local store's answer is ready at once.
     fn fetch<'a>(&'a self, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Result<Fetched, Failure>>>;
+
+    /// What the user should know of how it went, although it went.
+    fn remarks(&self) -> Vec<Failure> {
+        Vec::new()
+    }
 }
 
 /// What is asked of a store.
@@ -172,6 +179,10 @@ pub const ROWS: &[Row] = &[
     vault::VAULT,
     #[cfg(feature = "vault")]
     vault::BAO,
+    #[cfg(feature = "aws")]
+    aws::SECRETS,
+    #[cfg(feature = "aws")]
+    aws::PARAMETERS,
 ];
 
 /// The row of a scheme; `None` when this build has no such store.

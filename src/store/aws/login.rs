@@ -1,0 +1,131 @@
+//! Credentials and region, by the SDK's own chain: variables, a profile, a web identity, the container's, the instance's.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_types::os_shim_internal::Env;
+use tokio::sync::Mutex;
+
+use super::super::http::Client;
+use super::super::{Failure, Wanted, read_file};
+use super::setup::Setup;
+use super::wire::Wire;
+use super::{failure, protocol};
+
+/// How a store asks, for the time of a fetch.
+pub(super) struct Account {
+    /// What clients are made from.
+    pub(super) config: SdkConfig,
+    /// The region of all that does not name its own, once it is needed.
+    pub(super) region: Option<String>,
+    /// Where the credentials come from, in words.
+    pub(super) source: &'static str,
+}
+
+/// What is kept from one fetch to the next. No connection is.
+#[derive(Default)]
+pub(super) struct Login(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    region: Option<String>,
+    credentials: Option<Credentials>,
+}
+
+/// Credentials that end within this time are not used any more.
+const MARGIN: Duration = Duration::from_secs(60);
+
+impl Login {
+    /// Finds the region, if one is needed, and logs in, if that was not done.
+    ///
+    /// # Errors
+    ///
+    /// When there are no credentials or no region, and all that reading files and asking the platform can fail by.
+    pub(super) async fn account(&self, setup: &Setup, wanted: &[Wanted]) -> Result<Account, Failure> {
+        let client = Client::new(&setup.servers, &setup.transport)?;
+        let load = || loader(setup, &client);
+        let known = &mut *self.0.lock().await;
+        if known.region.is_none() {
+            known.region.clone_from(&setup.region);
+        }
+        let mut of_references = wanted.iter().map(|wanted| wanted.reference.region());
+        if known.region.is_none() && of_references.clone().any(|region| region.is_none()) {
+            known.region = load().no_credentials().load().await.region().map(ToString::to_string);
+        }
+        let region = known.region.as_deref().or_else(|| of_references.find_map(|region| region)).ok_or_else(failure::no_region)?;
+        let load = || load().region(Region::new(region.to_owned()));
+        let config = match known.credentials.take().filter(lasts) {
+            Some(credentials) => load().credentials_provider(credentials.clone()).load().await,
+            None => load().load().await,
+        };
+        let provider = config.credentials_provider().ok_or_else(|| protocol("no credentials can be asked for"))?;
+        let credentials = provider.provide_credentials().await.map_err(|error| failure::of_credentials(setup, region, &error))?;
+        let source = source(&credentials);
+        let account = Account {
+            config: config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build(),
+            region: known.region.clone(),
+            source,
+        };
+        known.credentials = Some(credentials);
+        Ok(account)
+    }
+
+    /// The next fetch logs in anew: these credentials are refused.
+    pub(super) async fn forget(&self) {
+        self.0.lock().await.credentials = None;
+    }
+}
+
+fn lasts(credentials: &Credentials) -> bool {
+    credentials.expiry().is_none_or(|end| end > SystemTime::now() + MARGIN)
+}
+
+/// The SDK with nothing of its own between it and the network, and with our variables in place of the process's.
+fn loader(setup: &Setup, client: &Client) -> ConfigLoader {
+    aws_config::defaults(BehaviorVersion::latest())
+        .env(Env::from(variables(setup)))
+        .http_client(Wire::new(client.clone()))
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+}
+
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+/// The variables for the SDK. It would send the content of the token's file with a newline at its end, which no header can hold, so that is read here.
+fn variables(setup: &Setup) -> HashMap<String, String> {
+    let mut variables: HashMap<String, String> = setup.variables.iter().cloned().collect();
+    let token = variables.get(TOKEN_FILE).and_then(|path| {
+        let (text, _) = read_file(Path::new(path)).ok()?;
+        Some(std::str::from_utf8(text.expose()).ok()?.trim_end().to_owned())
+    });
+    if let Some(token) = token {
+        variables.remove(TOKEN_FILE);
+        variables.insert(TOKEN.to_owned(), token);
+    }
+    variables
+}
+
+/// Where credentials come from, by the marks that the SDK leaves on them.
+fn source(credentials: &Credentials) -> &'static str {
+    let marks = credentials.get_property::<Vec<Feature>>().map(Vec::as_slice).unwrap_or_default();
+    let has = |wanted: &[Feature]| marks.iter().any(|mark| wanted.contains(mark));
+    if has(&[Feature::CredentialsEnvVars]) {
+        "AWS_ACCESS_KEY_ID"
+    } else if has(&[Feature::CredentialsProfile]) {
+        "the profile"
+    } else if has(&[Feature::CredentialsHttp]) {
+        "the container's credentials"
+    } else if has(&[Feature::CredentialsImds]) {
+        "the instance's role"
+    } else {
+        "the web identity"
+    }
+}
