@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+#[cfg(feature = "remote")]
 use super::tls::Certificate;
 
 /// A request as it came.

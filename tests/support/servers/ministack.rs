@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Server, curl, folder, installed, on_a_free_port, tls};
+use super::{Folder, Server, curl, folder, installed, on_a_free_port, tls};
 use crate::support::{Start, eventually};
 
 pub const REGION: &str = "us-east-1";
@@ -32,7 +32,7 @@ pub struct MiniStack {
     /// Who has signed its certificate, over TLS.
     pub ca: Option<PathBuf>,
     server: Server,
-    folder: PathBuf,
+    folder: Folder,
     _authority: Option<tls::Authority>,
 }
 
@@ -185,7 +185,7 @@ impl MiniStack {
 fn serve(folder: &Path, port: u16, auth: bool, certificate: Option<&tls::Certificate>) -> Result<Server, String> {
     // Its own command would listen on port 443 as well when it has a certificate, and has no log of requests.
     let mut command = Command::new(installed("ministack", "python"));
-    command.args(["-m", "hypercorn", "ministack.app:app", "--bind", &format!("127.0.0.1:{port}")]);
+    command.args(["-m", "hypercorn", "ministack.app:app", "--workers", "0", "--bind", &format!("127.0.0.1:{port}")]);
     command.args(["--access-logfile", "access.log", "--access-logformat", "REQUEST %(m)s %(U)s %({x-amz-target}i)s"]);
     if let Some(tls::Certificate { certificate, key }) = certificate {
         command.arg("--certfile").arg(certificate).arg("--keyfile").arg(key);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Server, folder, installed, on_a_free_port};
+use super::{Folder, Server, folder, installed, on_a_free_port};
 
 /// A proxy in front of one server. It takes HTTP and TLS at the same port.
 pub struct Mitmproxy {
@@ -12,6 +12,7 @@ pub struct Mitmproxy {
     /// Who has signed its certificate.
     pub ca: PathBuf,
     _server: Server,
+    _folder: Folder,
 }
 
 impl Mitmproxy {
@@ -29,6 +30,6 @@ impl Mitmproxy {
             }
             Ok((Server::start(&folder, &mut command, "listening at")?, port))
         });
-        Self { port, ca: folder.join("mitmproxy-ca-cert.pem"), _server: server }
+        Self { port, ca: folder.join("mitmproxy-ca-cert.pem"), _server: server, _folder: folder }
     }
 }

@@ -36,7 +36,6 @@ pub fn installed(server: &str, command: &str) -> PathBuf {
 /// A server that runs.
 pub struct Server {
     child: Child,
-    folder: PathBuf,
     log: Arc<Mutex<String>>,
     last_signal: i32,
 }
@@ -53,7 +52,7 @@ impl Server {
         let child = spawn(whole);
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, is_ready) = channel();
-        let mut server = Self { child, folder: folder.to_owned(), log: log.clone(), last_signal: libc::SIGKILL };
+        let mut server = Self { child, log: log.clone(), last_signal: libc::SIGKILL };
         std::thread::spawn(move || {
             for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line);
@@ -83,7 +82,7 @@ impl Server {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// Ends it; its folder stays.
+    /// Ends it.
     fn stop(&mut self) {
         if self.child.try_wait().unwrap().is_none() {
             send(self.pid(), self.last_signal);
@@ -95,7 +94,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -118,8 +116,25 @@ fn spawn(command: Command) -> Child {
     child.recv().unwrap_or_else(|_| panic!("cannot be started: {what}"))
 }
 
+/// A folder that goes when it is dropped.
+struct Folder(PathBuf);
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A new folder, which other users may pass. A shell that waits for the end of our process takes those away that are left.
-fn folder() -> PathBuf {
+fn folder() -> Folder {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     static ALL: LazyLock<(PathBuf, ChildStdin)> = LazyLock::new(|| {
         let path = std::env::temp_dir().join(format!("secret-init-servers-{}", std::process::id()));
@@ -131,7 +146,7 @@ fn folder() -> PathBuf {
     });
     let path = ALL.0.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
     std::fs::create_dir_all(&path).unwrap();
-    path
+    Folder(path)
 }
 
 /// Starts what listens on this port and on the next one. Another process may take one of them before it does, so there is more than one attempt.

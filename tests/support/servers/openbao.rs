@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::postgres::Postgres;
-use super::{Server, curl, folder, installed, on_a_free_port, tls};
+use super::{Folder, Server, curl, folder, installed, on_a_free_port, tls};
 use crate::support::{Start, eventually};
 
 /// The static binary: what is in PATH of a virtualenv is a script that starts it.
@@ -27,7 +27,7 @@ pub struct OpenBao {
     /// The root token.
     pub root: String,
     server: Server,
-    folder: PathBuf,
+    folder: Folder,
     port: u16,
     kind: Kind,
     unseal_key: String,
@@ -259,7 +259,7 @@ fn serve(folder: &std::path::Path, port: u16, kind: Kind) -> Result<Server, Stri
 
 fn raft(audit: &str, port: u16, certificate: &str, key: &str) -> String {
     format!(
-        "{audit}\nstorage \"raft\" {{ path = \".\" node_id = \"one\" }}\n\
+        "{audit}\nstorage \"raft\" {{ path = \".\" node_id = \"one\" performance_multiplier = \"1\" }}\n\
         listener \"tcp\" {{ address = \"127.0.0.1:{port}\" tls_cert_file = \"{certificate}\" tls_key_file = \"{key}\" }}\n\
         api_addr = \"https://127.0.0.1:{port}\"\ncluster_addr = \"https://127.0.0.1:{}\"\n",
         port + 1

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Server, folder, on_a_free_port};
+use super::{Folder, Server, folder, on_a_free_port};
 
 /// A PostgreSQL of its own, which asks for passwords.
 pub struct Postgres {
@@ -12,6 +12,7 @@ pub struct Postgres {
     /// Of the user `postgres`, who may do everything.
     pub password: String,
     _server: Server,
+    _folder: Folder,
 }
 
 impl Postgres {
@@ -34,7 +35,7 @@ impl Postgres {
         });
         // At once, and with all its processes.
         server.last_signal = libc::SIGQUIT;
-        Self { port, password, _server: server }
+        Self { port, password, _server: server, _folder: folder }
     }
 
     /// What this user gets with this password.

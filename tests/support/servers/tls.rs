@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::{Folder, folder};
+
 /// An authority that signs for the tests. What it made goes with it.
 pub struct Authority {
     /// Its own certificate.
     pub ca: PathBuf,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 /// A certificate and its key, in PEM.
@@ -28,7 +30,7 @@ const CONFIG: &str = "[ca]\ndefault_ca=tests\n[tests]\ndatabase=index.txt\nnew_c
 
 /// A new authority.
 pub fn authority() -> Authority {
-    let folder = super::folder();
+    let folder = folder();
     fs::write(folder.join("ca.conf"), CONFIG).unwrap();
     fs::write(folder.join("index.txt"), "").unwrap();
     let authority = Authority { ca: folder.join("ca.pem"), folder };
@@ -73,14 +75,8 @@ impl Authority {
     }
 
     fn openssl(&self, arguments: &[&str]) {
-        let output = Command::new("openssl").args(arguments).current_dir(&self.folder).stdin(Stdio::null()).output().unwrap();
+        let output = Command::new("openssl").args(arguments).current_dir(&*self.folder).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
