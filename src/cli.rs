@@ -335,7 +335,7 @@ const FLAGS: &[Flag] = &[
         value: Value::None,
         repeats: false,
         variable: Some("STRICT"),
-        help: "a warning about the plan ends the start",
+        help: "a warning ends the start",
         apply: |options, _| switch(&mut options.strict),
     },
     Flag {

@@ -49,7 +49,7 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();
     let mut results = Vec::with_capacity(plan.deliveries.len());
-    let mut warnings = answers.warnings(plan);
+    let mut left = Vec::new();
     for delivery in &plan.deliveries {
         let value = answers.value(delivery);
         let untried = answers.untried(delivery);
@@ -66,7 +66,7 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
             _ => vec![destination(delivery)],
         };
         match untried {
-            Some(why) => warnings.push(delivery.about(Problem::new(Code::Configuration, why))),
+            Some(why) => left.push(delivery.about(Problem::new(Code::Configuration, why))),
             None => results.push(value.map(drop)),
         }
         for reference in delivery.value.references() {
@@ -91,8 +91,9 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
         return report::answer("No variable refers to a secret.\n");
     }
     report::answer(&table(&rows))?;
-    report::warn_of(&warnings);
-    resolve::together(results.into_iter(), Command::Check).map(|_| 0)
+    let warned = resolve::heed(plan, &answers.warnings(plan), Command::Check);
+    report::warn_of(&left);
+    report::both(warned, resolve::together(results.into_iter(), Command::Check)).map(|_| 0)
 }
 
 /// The line of level info about a start.

@@ -42,6 +42,8 @@ pub struct Plan {
     pub warnings: Vec<Problem>,
     /// What the stores are made from.
     pub settings: store::Settings,
+    /// Whether what is worth a word ends the start.
+    pub is_strict: bool,
     /// How long the remote stores may take together.
     pub timeout: Duration,
     /// Whether we run in a Kubernetes pod.
@@ -151,6 +153,7 @@ impl Plan {
             removed: Vec::new(),
             warnings: Vec::new(),
             settings: stores::settings(arguments, environment, config),
+            is_strict: arguments.options.strict,
             timeout: arguments.options.timeout.unwrap_or(cli::TIMEOUT),
             in_kubernetes: environment.value(b"KUBERNETES_SERVICE_HOST").is_some(),
         }

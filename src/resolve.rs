@@ -42,8 +42,23 @@ pub enum Value {
 /// The problems of all deliveries, in their order.
 pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
     let answers = fetch(plan).await;
-    report::warn_of(&answers.warnings(plan));
-    together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command)
+    let warned = heed(plan, &answers.warnings(plan), command);
+    let secrets = together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command);
+    report::both(warned, secrets).map(|((), secrets)| secrets)
+}
+
+/// Tells warnings, which with `--strict` are errors.
+///
+/// # Errors
+///
+/// The warnings, when they are.
+pub fn heed(plan: &Plan, warnings: &[Problem], command: Command) -> Result<(), Failure> {
+    if plan.is_strict && !warnings.is_empty() {
+        let summary = format!("--strict makes errors of warnings; {}", consequence(command));
+        return Err(Failure { problems: warnings.to_vec(), summary });
+    }
+    report::warn_of(warnings);
+    Ok(())
 }
 
 /// All that deliveries gave, or the problems of all of them.
@@ -76,6 +91,8 @@ pub fn together<T>(results: impl ExactSizeIterator<Item = Result<T, Vec<Problem>
 #[derive(Default)]
 pub struct Answers {
     list: Vec<Answer>,
+    /// What the stores remark of how it went.
+    remarks: Vec<Problem>,
     /// The names of the variables that there are without those that a store names.
     taken: BTreeSet<Vec<u8>>,
 }
@@ -99,9 +116,13 @@ impl Answer {
 /// Asks each store once for all that is wanted of it, each distinct secret once, and all stores side by side.
 pub async fn fetch(plan: &Plan) -> Answers {
     let asked = batches(plan).into_iter().map(|batch| ask(plan, batch));
-    let list = join_all(asked).await.into_iter().flatten().collect();
+    let (lists, remarks): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
     let has_imports = plan.deliveries.iter().any(|delivery| delivery.target == Target::Variables);
-    Answers { list, taken: if has_imports { plan.names() } else { BTreeSet::new() } }
+    Answers {
+        list: lists.into_iter().flatten().collect(),
+        remarks: remarks.into_iter().flatten().collect(),
+        taken: if has_imports { plan.names() } else { BTreeSet::new() },
+    }
 }
 
 /// What is wanted of each store.
@@ -123,21 +144,25 @@ fn batches(plan: &Plan) -> Vec<Vec<Wanted>> {
     batches
 }
 
-/// Asks one store.
-async fn ask(plan: &Plan, batch: Vec<Wanted>) -> Vec<Answer> {
+/// Asks one store, and takes down what it remarks.
+async fn ask(plan: &Plan, batch: Vec<Wanted>) -> (Vec<Answer>, Vec<Problem>) {
     let started = Instant::now();
-    let results = match open(plan, &batch) {
-        Ok((row, store)) if row.is_remote => patience::fetch(&*store, &batch, plan.timeout).await,
-        Ok((_, store)) => store.fetch(&batch).await,
-        Err(failure) => batch.iter().map(|_| Err(failure.clone())).collect(),
+    let (results, remarks) = match open(plan, &batch) {
+        Ok((row, store)) => {
+            let results = if row.is_remote { patience::fetch(&*store, &batch, plan.timeout).await } else { store.fetch(&batch).await };
+            (results, store.remarks())
+        }
+        Err(failure) => (batch.iter().map(|_| Err(failure.clone())).collect(), Vec::new()),
     };
     let took = started.elapsed();
+    let name = batch.first().map(|wanted| wanted.reference.store_name().to_owned()).unwrap_or_default();
+    let remark = |remark: store::Failure| Problem { hint: remark.hint.clone(), ..Problem::new(remark.code(), remark.cause).about(&name) };
     let answer = |(wanted, result): (Wanted, Result<Fetched, store::Failure>)| Answer {
         reference: wanted.reference,
         result: result.and_then(first_time),
         took,
     };
-    batch.into_iter().zip(results).map(answer).collect()
+    (batch.into_iter().zip(results).map(answer).collect(), remarks.into_iter().map(remark).collect())
 }
 
 /// The store of a batch, which is not empty.
@@ -182,7 +207,8 @@ impl Answers {
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
             about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
         };
-        let mut warnings: Vec<Problem> = self.list.iter().filter_map(leased).collect();
+        let mut warnings = self.remarks.clone();
+        warnings.extend(self.list.iter().filter_map(leased));
         for delivery in plan.deliveries.iter().filter(|delivery| delivery.target == Target::Variables) {
             let cause = format!("is set by other means, which win over {}", delivery.name);
             for key in delivery.value.references().flat_map(|reference| self.taken_keys(reference)) {

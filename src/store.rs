@@ -169,6 +169,9 @@ pub struct Row {
     pub open: fn(&Settings, Option<&Instance>) -> Opened,
 }
 
+/// As many secrets of a region of AWS are fetched one by one, side by side: nothing is faster. For more there are batches, which need a right of their own.
+pub const FEW_OF_AWS: usize = 3;
+
 /// The stores that this build has.
 pub const ROWS: &[Row] = &[
     file::ROW,

@@ -77,4 +77,10 @@ impl Reference {
         let of_arn = || std::str::from_utf8(self.locator.split(|&byte| byte == b':').next()?).ok();
         self.store_option("region").or_else(|| self.prefix.starts_with("arn:").then(of_arn).flatten())
     }
+
+    /// Whether it asks Secrets Manager for what is current, which is all that a batch can give.
+    #[must_use]
+    pub fn asks_for_current(&self) -> bool {
+        ["stage", "version"].iter().all(|option| self.store_option(option).is_none())
+    }
 }

@@ -63,7 +63,7 @@ where
 }
 
 /// Waits for what requests answer, a bounded number of them at once.
-async fn side_by_side<'a, T>(requests: Vec<BoxFuture<'a, T>>) -> Vec<T> {
+async fn side_by_side<T>(requests: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     stream::iter(requests).buffered(SIDE_BY_SIDE).collect().await
 }
 

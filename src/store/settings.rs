@@ -39,6 +39,20 @@ impl Settings {
         own.or_else(|| variables.iter().find_map(|name| self.variables.text(name)))
     }
 
+    /// The region of AWS for what does not name its own: that of the instance, else of the variables. What names it comes before it.
+    #[must_use]
+    pub fn region<'a>(&'a self, instance: Option<&'a Instance>) -> Option<(&'static str, &'a str)> {
+        let own = instance.and_then(|instance| Some(("region", instance.region.as_deref()?)));
+        own.or_else(|| ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| Some((*name, self.variables.text(name)?))))
+    }
+
+    /// The account in AWS, where the variables tell: by its number or in the role that we take on.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        let of_role = || self.variables.text("AWS_ROLE_ARN")?.split(':').nth(4);
+        self.variables.text("AWS_ACCOUNT_ID").or_else(of_role).filter(|account| account.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
     /// How the store of a reference is set up: by the name that the option `store` gives, else by the name of its scheme; none when the environment alone does it.
     #[must_use]
     pub fn instance(&self, reference: &Reference) -> Option<&Instance> {

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use aws_config::meta::ProviderChainError;
+use aws_config::imds::client::error::ImdsError;
+use aws_config::meta::{ProviderAttempt, ProviderChainError};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
@@ -41,7 +42,7 @@ pub(super) struct Complaint<'a> {
 }
 
 /// The longest difference of clocks that a signature survives is five minutes.
-const TOO_MUCH: Duration = Duration::from_secs(240);
+const TOO_MUCH: Duration = Duration::from_mins(4);
 
 /// A request that failed. `on` says what it was about when AWS refuses it: `None` is the secret of the reference.
 pub(super) fn of_request<E>(request: Request, error: &SdkError<E, HttpResponse>) -> Failure
@@ -189,7 +190,19 @@ pub(super) fn no_region() -> Failure {
 pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsError) -> Failure {
     let request = |action| Request { action, region, source: "the login" };
     if let Some(chain) = error.source().and_then(|source| source.downcast_ref::<ProviderChainError<CredentialsError>>()) {
-        return no_credentials(setup, chain);
+        let instance = chain.attempts().iter().find(|attempt| attempt.name() == "Ec2InstanceMetadata").map(ProviderAttempt::error);
+        return no_credentials(
+            setup,
+            match instance {
+                Some(error) if carried(error).is_some() => {
+                    "the instance's metadata, which did not answer (on EC2 a container on a bridge needs HttpPutResponseHopLimit 2)"
+                }
+                Some(_) if setup.variable("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) => {
+                    "but not the instance's metadata, which AWS_EC2_METADATA_DISABLED forbids"
+                }
+                _ => "the instance's metadata, which has no role",
+            },
+        );
     }
     if let Some(failure) = carried(error) {
         return Failure { cause: format!("no credentials: {}", failure.cause), ..failure.clone() };
@@ -206,6 +219,14 @@ pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsErr
                     failure.hint("is the role_arn of the profile right, and does the role's trust policy name who asks?")
                 }
                 _ => failure,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<ImdsError>() {
+            return match error {
+                ImdsError::ErrorResponse(context) if context.response().status().is_server_error() => {
+                    unavailable("the instance's metadata has an error of its own")
+                }
+                _ => no_credentials(setup, "the instance's metadata, which refuses"),
             };
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
@@ -235,19 +256,9 @@ pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsErr
 }
 
 /// All were tried, and none has credentials.
-fn no_credentials(setup: &Setup, chain: &ProviderChainError<CredentialsError>) -> Failure {
+fn no_credentials(setup: &Setup, metadata: &str) -> Failure {
     const TRIED: &str =
         "tried: AWS_ACCESS_KEY_ID, a profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI";
-    let instance = chain.attempts().iter().find(|attempt| attempt.name() == "Ec2InstanceMetadata").map(|attempt| attempt.error());
-    let metadata = match instance {
-        Some(error) if carried(error).is_some() => {
-            "the instance's metadata, which did not answer (on EC2 a container on a bridge needs HttpPutResponseHopLimit 2)"
-        }
-        Some(_) if setup.variable("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) => {
-            "but not the instance's metadata, which AWS_EC2_METADATA_DISABLED forbids"
-        }
-        _ => "the instance's metadata, which has no role",
-    };
     let profile = setup
         .variable("AWS_PROFILE")
         .map_or_else(String::new, |name| format!("; the profile {} is not in the files", printable(name.as_bytes())));

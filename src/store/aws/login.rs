@@ -40,7 +40,7 @@ struct Known {
 }
 
 /// Credentials that end within this time are not used any more.
-const MARGIN: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_mins(1);
 
 impl Login {
     /// Finds the region, if one is needed, and logs in, if that was not done.

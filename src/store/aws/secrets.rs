@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::super::{BoxFuture, Content, Failure, FailureKind, Fetched, Store, Wanted};
+use super::super::{BoxFuture, Content, FEW_OF_AWS, Failure, FailureKind, Fetched, Store, Wanted};
 use super::failure::{self, Complaint, Request};
 use super::login::{Account, Login};
 use super::setup::Setup;
@@ -20,8 +20,6 @@ use super::{Answer, all_fail, by_region, protocol, side_by_side};
 use crate::reference::Reference;
 use crate::secret::{Secret, Version};
 
-/// As many secrets are fetched one by one, side by side: nothing is faster, and no other right is needed.
-const FEW: usize = 3;
 /// As many a request may ask for.
 const BATCH: usize = 20;
 
@@ -88,8 +86,8 @@ type Answered = Vec<(usize, Answer)>;
 
 impl OfRegion<'_> {
     async fn fetch(self, wanted: Vec<&Wanted>) -> Vec<Answer> {
-        let plain: Vec<usize> = (0..wanted.len()).filter(|&index| is_plain(wanted[index])).collect();
-        let together = if plain.len() > FEW && !self.store.alone.load(Ordering::Relaxed) { plain.as_slice() } else { &[] };
+        let plain: Vec<usize> = (0..wanted.len()).filter(|&index| wanted[index].reference.asks_for_current()).collect();
+        let together = if plain.len() > FEW_OF_AWS && !self.store.alone.load(Ordering::Relaxed) { plain.as_slice() } else { &[] };
         let alone = (0..wanted.len()).filter(|index| !together.contains(index));
         let batches = together.chunks(BATCH).map(|chunk| Box::pin(self.batch(&wanted, chunk)) as BoxFuture<'_, Answered>);
         let singles = alone.map(|index| self.single(&wanted, index));
@@ -157,11 +155,6 @@ impl OfRegion<'_> {
         let is_spoilt = matches!(code, "InvalidParameterException" | "ValidationException");
         (!is_spoilt).then(|| failure::of_request(self.request("secretsmanager:BatchGetSecretValue"), error))
     }
-}
-
-/// Whether a batch can ask for it: it gives what is current alone.
-fn is_plain(wanted: &Wanted) -> bool {
-    ["stage", "version"].iter().all(|option| wanted.reference.store_option(option).is_none())
 }
 
 /// The name or the ARN, as AWS takes it.

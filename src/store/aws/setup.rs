@@ -53,9 +53,8 @@ impl Setup {
         }
         let named = |name: &str| variable(name).map(|value| (name.to_owned(), value));
         let configured = |key: &str, value: &Option<String>| value.clone().map(|value| (key.to_owned(), value));
-        let region = instance.and_then(|instance| configured("region", &instance.region));
-        let region = region.or_else(|| named("AWS_REGION")).or_else(|| named("AWS_DEFAULT_REGION"));
-        if let Some((name, _)) = region.as_ref().filter(|(_, region)| !is_region(region)) {
+        let region = settings.region(instance);
+        if let Some((name, _)) = region.filter(|(_, region)| !is_region(region)) {
             return Err(misconfigured(format!("{name} is no region"), "regions are written like eu-central-1"));
         }
         let own = match service {
@@ -71,7 +70,7 @@ impl Setup {
         let authorities = instance.and_then(|instance| configured("ca_file", &instance.ca_file)).or_else(|| named("AWS_CA_BUNDLE"));
         Ok(Self {
             variables: settings.variables.texts().filter(|(name, _)| name.starts_with("AWS_") || *name == "HOME").map(owned).collect(),
-            region: region.map(|(_, region)| region),
+            region: region.map(|(_, region)| region.to_owned()),
             endpoint: endpoint.map(|(_, address)| address),
             servers: Servers { authorities, ..Servers::default() },
             transport: settings.transport(),
