@@ -3,6 +3,7 @@
 //! [`Plan::new`] is pure: arguments and environment in, plan or all complaints out. A plan holds references and the variables that pass through; it
 //! never holds a secret that is delivered.
 
+mod bank_vaults;
 mod conventions;
 mod imports;
 mod layout;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use crate::cli::{self, Arguments, Command};
 use crate::config::{self, Config, Position};
-use crate::environment::{Environment, check_entry};
+use crate::environment::{Environment, Variable, check_entry};
 use crate::reference::{self, Reference, Scheme};
 use crate::report::{Code, Failure, Problem, count, printable};
 use crate::store;
@@ -243,6 +244,10 @@ impl Planner<'_> {
                 );
             }
             return;
+        }
+        if at.is_none() && bank_vaults::asks_for_token(name, value) && !self.is_skipped(name) {
+            let hint = "let the program log in itself, or give it a token of its own by a reference";
+            return self.complain(entry, "asks for the token of our login, which no program gets", hint);
         }
         // The configuration is ours alone: what it says is never there for something else.
         if at.is_none() && self.is_skipped(name) {
@@ -485,7 +490,10 @@ impl Planner<'_> {
         if self.arguments.command == Command::Write {
             self.keep_files_alone();
         }
-        self.remove_logins();
+        if self.uses_vault() {
+            self.remove_logins();
+            self.warn_of_unread();
+        }
         self.problems.extend(stores::check(&self.plan));
         if self.problems.is_empty() {
             return Ok(self.plan);
@@ -494,11 +502,13 @@ impl Planner<'_> {
         Err(Failure { problems: self.problems, summary })
     }
 
+    /// Whether a secret comes from Vault or `OpenBao`.
+    fn uses_vault(&self) -> bool {
+        self.plan.references().any(|(_, reference)| matches!(reference.scheme, Scheme::Vault | Scheme::Bao))
+    }
+
     /// What opens a store in use opens more of it than the program is to have.
     fn remove_logins(&mut self) {
-        if !self.plan.references().any(|(_, reference)| matches!(reference.scheme, Scheme::Vault | Scheme::Bao)) {
-            return;
-        }
         let keep = &self.arguments.options.keep_env;
         let Plan { passed, removed, left_alone, .. } = &mut self.plan;
         passed.retain(|entry| {
@@ -511,6 +521,16 @@ impl Planner<'_> {
             }
             is_kept
         });
+    }
+
+    /// What would change how Vault is asked, if we read it.
+    fn warn_of_unread(&mut self) {
+        let unread = |Variable { name, value }: &'_ Variable| Some((printable(name).into_owned(), bank_vaults::unread(name, value)?));
+        let mut found: Vec<_> = self.environment.variables.iter().filter_map(unread).collect();
+        found.sort_unstable();
+        for (name, (cause, hint)) in found {
+            self.warn(Problem::new(Code::Configuration, cause).about(name).hint(hint));
+        }
     }
 
     /// `write` has no program, so nothing can be delivered into an environment.

@@ -203,13 +203,22 @@ pub fn is_bare(text: &[u8], in_secret_folder: impl Fn(&[u8]) -> bool) -> bool {
     let Some((row, prefix)) = row(text) else { return false };
     match row.bare {
         Bare::Always => true,
-        Bare::WithSelector => text.contains(&b'#'),
+        Bare::WithSelector => text.contains(&b'#') || encrypted(text).is_some(),
         Bare::InSecretFolder => {
             let locator = &text[prefix..];
             let end = locator.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(locator.len());
             in_secret_folder(&locator[..end])
         }
     }
+}
+
+/// Where the text that Vault's transit engine encrypted begins, `vault:v1:…`; none for other texts. It is no path.
+#[must_use]
+pub fn encrypted(text: &[u8]) -> Option<usize> {
+    let (row, prefix) = row(text).filter(|(row, _)| matches!(row.scheme, Scheme::Vault | Scheme::Bao))?;
+    let version = text[row.prefix.len()..].strip_prefix(b"v")?;
+    let digits = version.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (digits > 0 && version.get(digits) == Some(&b':')).then_some(prefix + 1 + digits + 1)
 }
 
 /// The row of the scheme that a text begins with, and where the locator begins.
@@ -270,6 +279,12 @@ impl Reference {
         };
         if row.scheme == Scheme::Literal {
             return Ok(Self::new(row, "literal:", text[prefix..].to_vec()));
+        }
+        if encrypted(text).is_some() {
+            return Err(Malformed::hint(
+                "it is encrypted by the transit engine, and nothing is decrypted here",
+                "keep the secret itself in the store, or let the program decrypt it and name the variable with --skip",
+            ));
         }
         let text = std::str::from_utf8(text).map_err(|_| Malformed::hint("not UTF-8", "write other bytes as %XX"))?;
         let (prefix, rest) = text.split_at(prefix);
@@ -340,7 +355,7 @@ impl Reference {
         if self.selector.is_some() {
             return Err(Malformed::new("a part of the secret is selected already"));
         }
-        if text.starts_with("${") {
+        if text.contains("${") {
             return Err(Malformed::hint(
                 "Go templates are not supported",
                 "name the key after #, and write filters as ${REFERENCE | FILTER}",

@@ -153,9 +153,8 @@ impl Template {
     ///
     /// When something in it is a reference by its scheme, and malformed.
     pub fn parse(value: &[u8], context: &Context<'_>) -> Result<Option<Self>, Fault> {
-        if value.starts_with(b">>vault:") || value.starts_with(b">>bao:") {
-            let hint = "write the reference without >>";
-            return Err(unnamed(Malformed { cause: "the >> prefix is not supported".into(), hint: Some(hint) }));
+        if is_write(value) {
+            return Err(write_fault());
         }
         let is_bare = match context {
             Context::Variable(in_secret_folder) => reference::is_bare(value, in_secret_folder),
@@ -206,6 +205,15 @@ impl Template {
     }
 }
 
+/// Whether a text is what bank-vaults writes to a store, to be given something back.
+fn is_write(text: &[u8]) -> bool {
+    text.strip_prefix(b">>").is_some_and(|reference| reference.starts_with(b"vault:") || reference.starts_with(b"bao:"))
+}
+
+fn write_fault() -> Fault {
+    unnamed(Malformed { cause: "the >> prefix is not supported".into(), hint: Some("write the reference without >>") })
+}
+
 /// As many references as a text may have: each takes memory of its own, and a configuration could have hundreds of thousands.
 const MOST_IN_A_TEXT: usize = 1_000;
 
@@ -218,7 +226,7 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
     let mut rest = value;
     while let Some(&byte) = rest.first() {
         if let Some(after) = rest.strip_prefix(b"$${")
-            && context.begins(after)
+            && (context.begins(after) || is_write(after))
         {
             is_ours = true;
             text.extend(b"${");
@@ -248,6 +256,8 @@ fn parse_pieces(value: &[u8], context: &Context<'_>) -> Result<Option<Template>,
                 pieces.push(Piece::Secret(reference, self::filters(after, &filters)?));
             }
             rest = &after[end + 1..];
+        } else if rest.strip_prefix(b"${").is_some_and(is_write) {
+            return Err(write_fault());
         } else {
             text.push(byte);
             rest = &rest[1..];
@@ -309,10 +319,10 @@ fn unnamed(malformed: Malformed) -> Fault {
     Fault { scheme: None, reference: String::new(), malformed }
 }
 
-/// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default. Of a literal nothing is.
+/// Of a malformed reference what stands before its options and its selector is shown: the rest could be a default. Of a literal and of what is encrypted nothing is.
 fn fault(text: &[u8], malformed: Malformed) -> Fault {
-    let end = match text.strip_prefix(b"literal:") {
-        Some(_) => "literal:".len(),
+    let end = match reference::encrypted(text).or(text.starts_with(b"literal:").then_some("literal:".len())) {
+        Some(end) => end,
         None => text.iter().position(|byte| matches!(byte, b'?' | b'#' | b' ' | b'$')).unwrap_or(text.len()),
     };
     let more = if end < text.len() { "…" } else { "" };
@@ -323,7 +333,7 @@ fn fault(text: &[u8], malformed: Malformed) -> Fault {
 fn escape(text: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::new();
     for (index, &byte) in text.iter().enumerate() {
-        if byte == b'$' && text[index..].strip_prefix(b"${").is_some_and(reference::begins) {
+        if byte == b'$' && text[index..].strip_prefix(b"${").is_some_and(|text| reference::begins(text) || is_write(text)) {
             escaped.push(b'$');
         }
         escaped.push(byte);

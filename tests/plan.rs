@@ -91,6 +91,48 @@ fn the_program_gets_no_login_whichever_way_it_starts() {
     assert_eq!(start().flag("--keep-env=VAULT_*").finishes().succeeds(), "v|root|\n");
 }
 
+#[test]
+fn a_program_that_asks_for_our_token_is_not_started() {
+    let lines = |name: &str| {
+        let message = format!("{name}: asks for the token of our login, which no program gets");
+        let hint = "hint: let the program log in itself, or give it a token of its own by a reference".to_owned();
+        [message, hint, "1 problem in the plan; the program was not started".to_owned()]
+    };
+    for (name, value) in [("VAULT_TOKEN", "vault:login"), ("BAO_TOKEN", "bao:login")] {
+        for other in ["nothing", "vault:secret/data/app#x"] {
+            let start = start().variable(name, value).variable("X", other).program(["true"]);
+            start.finishes().fails(78, &lines(name).each_ref().map(String::as_str));
+        }
+        let start = start().variable(name, value).flag("--skip=*_TOKEN").shell(&format!("echo ${name}"));
+        assert_eq!(start.finishes().succeeds(), format!("{value}\n"));
+    }
+}
+
+#[test]
+fn what_of_bank_vaults_is_not_read_is_warned_of() {
+    let start = start().variable("VAULT_IGNORE_MISSING_SECRETS", "true").variable("BAO_REVOKE_TOKEN", "1");
+    let start =
+        start.variable("VAULT_ENV_DAEMON", "True").variable("VAULT_PASSTHROUGH", "VAULT_TOKEN").variable("VAULT_ENV_PASSTHROUGH", "X");
+    let used = start.clone().variable("X", "bao:secret/data/app#x");
+    let warnings = "\
+secret-init: warning: BAO_REVOKE_TOKEN: is not read: a token lives until its time is over
+secret-init: hint: let the role give tokens that live for a short time
+secret-init: warning: VAULT_ENV_DAEMON: is not read: secrets are fetched once, at the start
+secret-init: hint: restart the container after a change
+secret-init: warning: VAULT_ENV_PASSTHROUGH: is not read
+secret-init: hint: name by --keep-env what of a login is to reach the program
+secret-init: warning: VAULT_IGNORE_MISSING_SECRETS: is not read: a secret that does not exist ends the start
+secret-init: hint: add ?optional=true or ?default=… to each that may be missing
+secret-init: warning: VAULT_PASSTHROUGH: is not read
+secret-init: hint: name by --keep-env what of a login is to reach the program
+";
+    assert_eq!(used.clone().flag("plan").finishes().stderr, warnings);
+    assert_eq!(used.clone().flag("plan").flag("--strict").finishes().code(), 78);
+    start.flag("plan").finishes().succeeds();
+    let start = self::start().variable("VAULT_IGNORE_MISSING_SECRETS", "false").variable("VAULT_PASSTHROUGH", "");
+    start.variable("X", "vault:secret/data/app#x").flag("plan").finishes().succeeds();
+}
+
 // Every key of a secret.
 
 #[test]

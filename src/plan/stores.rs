@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Delivery, Plan};
+use super::{Delivery, Plan, bank_vaults};
 use crate::cli::{Arguments, Command};
 use crate::config::{self, Config};
 use crate::environment::Environment;
@@ -13,6 +13,7 @@ use crate::store::{self, FailureKind, Settings, Variables};
 /// What the stores are made from.
 pub fn settings(arguments: &Arguments, environment: &Environment, config: &Config) -> Settings {
     let variables = environment.variables.iter().map(|variable| (variable.name.as_slice(), variable.value.as_slice()));
+    let variables = variables.filter(|(name, value)| !bank_vaults::asks_for_token(name, value));
     let instance = |(name, store): &(config::Located<config::StoreName>, config::Store)| store.instance(&name.0, config.place(name.at));
     Settings {
         variables: Variables::of(variables),
