@@ -168,7 +168,7 @@ fn every_row_that_is_refused_or_warned_of_has_the_words_of_that() {
                     assert!(!is_shown && outcome.code() == 0 && stderr.is_empty(), "{}: {stdout} {stderr}", row.cell(0));
                 }
                 beginning if beginning.starts_with("delivered whole") => {
-                    assert!(is_shown && outcome.code() == 0, "{}: {stderr}", row.cell(0))
+                    assert!(is_shown && outcome.code() == 0, "{}: {stderr}", row.cell(0));
                 }
                 "" => assert_eq!((outcome.code(), stderr.as_str()), (0, ""), "{}", row.cell(0)),
                 other => panic!("{}: nothing is known of {other:?}", row.cell(0)),

@@ -419,7 +419,7 @@ fn with_the_policy_alone_check_passes_and_without_any_line_of_it_it_fails() {
     let lines: Vec<&str> = policy.lines().collect();
     assert_eq!(lines.len(), 4, "{policy}");
     for line in &lines {
-        BAO.policy("app", &lines.iter().filter(|other| *other != line).map(|other| format!("{other}\n")).collect::<String>());
+        BAO.policy("app", &lines.iter().filter(|other| *other != line).map(|other| [other, "\n"].concat()).collect::<String>());
         assert_eq!(checked.finishes().code(), 77, "without {line}");
     }
     BAO.policy("app", &policy);
