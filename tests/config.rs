@@ -828,7 +828,7 @@ fn references_and_names_that_lead_nowhere_are_told() {
     refuses("env: { A: 'file:x' }", &[":1:11: A: file:x: the path is not absolute"]);
     refuses(
         "env: { A: 'k8s:hunter2#x' }",
-        &[":1:11: A: this build of secret-init has no store for k8s:…", "hint: it has file, dotenv, cred, literal, vault, bao"],
+        &[":1:11: A: this build of secret-init has no store for k8s:…", "hint: it has file, dotenv, cred, literal, vault, bao, aws-sm, aws-ssm"],
     );
 }
 

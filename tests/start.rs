@@ -524,7 +524,7 @@ fn an_unknown_scheme_stays_and_a_store_that_is_not_built_in_is_refused() {
     );
     let lines = [
         "T_A: this build of secret-init has no store for k8s:…",
-        "hint: it has file, dotenv, cred, literal, vault, bao; when the value is no reference, pass it on with --skip T_A",
+        "hint: it has file, dotenv, cred, literal, vault, bao, aws-sm, aws-ssm; when the value is no reference, pass it on with --skip T_A",
         "1 problem in the plan; the program was not started",
     ];
     world.secret_init().variable("T_A", "k8s:secret#password").shell("echo started").finishes().fails(78, &lines);
