@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 use support::servers::installed;
-use support::servers::ministack::{Keys, MiniStack};
+use support::servers::ministack::{Keys, MiniStack, REGION};
 use support::servers::openbao::OpenBao;
 use support::servers::postgres::Postgres;
 use support::{Start, World};
@@ -210,6 +210,8 @@ fn what_python_reads_is_what_the_variable_holds() {
         let mut python = Command::new(installed("clients", "python"));
         python.args(["-c", &format!("import boto3, hvac, json\nprint({there}, end='')")]);
         python.env_clear().envs(told.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        // boto3's own name for AWS_REGION.
+        python.env("AWS_DEFAULT_REGION", REGION);
         let output = python.output().unwrap();
         assert!(output.status.success(), "{there}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!((outcome.stdout.as_str(), outcome.code()), (String::from_utf8_lossy(&output.stdout).as_ref(), 0), "{there}");
