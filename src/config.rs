@@ -167,6 +167,11 @@ impl Document {
             if store.kind(&name.0).is_none() {
                 faults.within("stores", |faults| faults.add(name.at, "the key type is missing, since the name is no kind of store"));
             }
+            if store.is_of_another_kind(&name.0) {
+                let cause = "the name is a kind of store, and the type is another";
+                let hint = "give it another name, and write ?store=NAME in its references";
+                faults.within("stores", |faults| faults.add_with(name.at, cause, Some(hint.to_owned())));
+            }
         }
     }
 }

@@ -787,6 +787,8 @@ fn keys_that_are_unknown_missing_or_there_twice_are_told_at_each_level() {
     refuses("rotation: { hunter2: x }", &[":1:13: rotation: unknown key; expected the keys refresh, on_change, splay, validate"]);
     refuses("stores: { vault: { auth: {} } }", &[":1:26: stores.vault.auth: the key method is missing"]);
     refuses("stores: { mine: {} }", &[":1:11: stores: the key type is missing, since the name is no kind of store"]);
+    let another = ":1:11: stores: the name is a kind of store, and the type is another";
+    refuses("stores: { vault: { type: bao } }", &[another, "hint: give it another name, and write ?store=NAME in its references"]);
     for name in ["vault", "file", "aws-sm", "arn", "gcp", "literal"] {
         refuses(&format!("secrets: {{ {name}: 'literal:x' }}"), &[":1:12: secrets: a secret cannot have the name of a kind of store"]);
     }
@@ -828,7 +830,10 @@ fn references_and_names_that_lead_nowhere_are_told() {
     refuses("env: { A: 'file:x' }", &[":1:11: A: file:x: the path is not absolute"]);
     refuses(
         "env: { A: 'k8s:hunter2#x' }",
-        &[":1:11: A: this build of secret-init has no store for k8s:…", "hint: it has file, dotenv, cred, literal, vault, bao, aws-sm, aws-ssm"],
+        &[
+            ":1:11: A: this build of secret-init has no store for k8s:…",
+            "hint: it has file, dotenv, cred, literal, vault, bao, aws-sm, aws-ssm",
+        ],
     );
 }
 
@@ -1058,6 +1063,155 @@ fn a_file_that_is_not_ours_to_read_is_told_with_its_owner() {
             "1 problem in the plan; the program was not started",
         ],
     );
+}
+
+// Stores that cannot be asked as they are set up. Nobody is asked: the names in `.test` belong to nobody.
+
+/// What `plan` says to a variable for each of these references, less the summary.
+#[track_caller]
+fn refuses_to_ask<const COUNT: usize>(stores: &str, references: [&str; COUNT], lines: &[&str]) {
+    let world = World::new();
+    let start = configured(&world, &format!("stores: {{ {stores} }}"));
+    let names = ["A", "B", "C", "D", "E"];
+    let start = names.iter().zip(references).fold(start, |start, (name, reference)| start.variable(name, reference));
+    let count = lines.iter().filter(|line| !line.starts_with("hint:")).count();
+    let summary = format!("{count} problem{} in the plan; a start would fail", if count == 1 { "" } else { "s" });
+    start.flag("plan").finishes().fails(78, &lines.iter().copied().chain([summary.as_str()]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_store_that_is_asked_for_by_name_has_to_be_there_and_of_that_kind() {
+    let no_store = |subject: &str| format!("{subject}: the configuration sets up no such store of this kind");
+    let lines = [no_store("A: vault:kv/a?store=nope#x"), no_store("B: vault:kv/a?store=eu#x"), no_store("D: aws-sm:a?store=eu")];
+    // Each store is told once.
+    refuses_to_ask(
+        "eu: { type: bao, address: 'https://eu.test', auth: { method: jwt, jwt_file: /x } }",
+        ["vault:kv/a?store=nope#x", "vault:kv/a?store=eu#x", "vault:kv/b?store=nope#x", "aws-sm:a?store=eu", "bao:kv/a?store=eu#x"],
+        &[&lines[0], &lines[1], &lines[2], "hint: name it below stores:, with its type, or leave ?store= out"],
+    );
+    let world = World::new();
+    let start = world.secret_init().variable("A", "vault:kv/a?store=vault#x").flag("plan");
+    start.finishes().fails(
+        78,
+        &[
+            "A: vault:kv/a?store=vault#x: the configuration sets up no such store of this kind",
+            "hint: name it below stores:, with its type, or leave ?store= out",
+            "1 problem in the plan; a start would fail",
+        ],
+    );
+}
+
+#[test]
+fn the_address_of_a_store_is_https_or_near_and_without_a_password() {
+    for (address, cause, hint) in [
+        (
+            "http://far.test",
+            "far.test:80: what is sent by http can be read on the way",
+            "use https, or say --allow-http when the network is yours",
+        ),
+        (
+            "http://10.0.0.1:8200",
+            "10.0.0.1:8200: what is sent by http can be read on the way",
+            "use https, or say --allow-http when the network is yours",
+        ),
+        ("https://hunter2:hunter2@far.test", "the address holds credentials", "write it like https://HOST:PORT"),
+        ("https://hunter2@far.test", "the address holds credentials", "write it like https://HOST:PORT"),
+        ("https://[::1", "the address is no URL", "write it like https://HOST:PORT"),
+    ] {
+        let hint = format!("hint: {hint}");
+        let vault = format!("c.yaml:1:11: stores.vault: {cause}");
+        refuses_to_ask(&format!("vault: {{ address: '{address}' }}"), ["vault:kv/a#x", "vault:kv/b#x"], &[&vault, &hint]);
+        let aws = format!("c.yaml:1:11: stores.aws-sm: address: {cause}");
+        refuses_to_ask(&format!("aws-sm: {{ address: '{address}' }}"), ["aws-sm:a"], &[&aws, &hint]);
+    }
+    let world = World::new();
+    let near = configured(
+        &world,
+        r#"stores: { vault: { address: "http://127.0.0.1:8200" }, bao: { address: "http://[::1]" }, aws-sm: { address: "http://localhost:1" } }"#,
+    );
+    let near = near.variable("A", "vault:kv/a#x").variable("B", "bao:kv/a#x").variable("C", "aws-sm:a");
+    near.flag("plan").finishes().succeeds();
+    let far = configured(&world, r#"stores: { vault: { address: "http://far.test:8200" } }"#).variable("A", "vault:kv/a#x");
+    far.flag("plan").flag("--allow-http").finishes().succeeds();
+    // Nobody looks at a store that nobody asks for.
+    configured(&world, r#"stores: { vault: { address: "http://far.test:8200" } }"#).flag("plan").finishes().succeeds();
+}
+
+#[test]
+fn a_login_that_is_not_complete_is_told_with_what_it_lacks() {
+    for (auth, missing) in [
+        ("method: token", "token_file"),
+        ("method: kubernetes", "role"),
+        ("method: approle, secret_id_file: /x", "role_id"),
+        ("method: approle, role_id: x", "secret_id_file"),
+        ("method: jwt, role: x", "jwt_file"),
+        ("method: userpass, password_file: /x", "username"),
+        ("method: userpass, username: x", "password_file"),
+    ] {
+        let method = auth.strip_prefix("method: ").unwrap().split(',').next().unwrap();
+        let line = format!("c.yaml:1:11: stores.vault: auth.{missing} is missing");
+        refuses_to_ask(
+            &format!("vault: {{ auth: {{ {auth} }} }}"),
+            ["vault:kv/a#x"],
+            &[&line, &format!("hint: the method {method} needs it")],
+        );
+    }
+    refuses_to_ask(
+        "bao: { auth: { method: cert, cert_file: /x } }",
+        ["bao:kv/a#x"],
+        &[
+            "c.yaml:1:11: stores.bao: a login by certificate has no certificate",
+            "hint: name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
+        ],
+    );
+    refuses_to_ask(
+        "eu: { type: vault, address: 'https://eu.test' }",
+        ["vault:kv/a?store=eu#x"],
+        &["c.yaml:1:11: stores.eu: auth is missing", "hint: the login of the environment is for the store that has no other name alone"],
+    );
+}
+
+#[test]
+fn what_a_kind_of_store_does_not_have_is_refused() {
+    refuses_to_ask(
+        "aws-sm: { auth: { method: token, token_file: /x } }, aws-ssm: { namespace: team }, vault: { region: eu-west-1 }",
+        ["aws-sm:a", "aws-ssm:/a", "vault:kv/a#x"],
+        &[
+            "c.yaml:1:11: stores.aws-sm: auth is set",
+            "hint: the login to AWS comes from where its own tools have it: variables, a profile, the platform",
+            "c.yaml:1:64: stores.aws-ssm: namespace is set",
+            "hint: AWS has none",
+            "c.yaml:1:94: stores.vault: region is set",
+            "hint: Vault and OpenBao have none: a store in a region has an address of its own",
+        ],
+    );
+    refuses_to_ask(
+        "aws-sm: { region: Frankfurt }",
+        ["aws-sm:a"],
+        &["c.yaml:1:11: stores.aws-sm: region is no region", "hint: regions are written like eu-central-1"],
+    );
+}
+
+#[test]
+fn the_stores_of_the_docs_are_those_of_the_plan() {
+    let world = World::new();
+    let start = configured(&world, &blocks(&page(), "yaml")[1]);
+    let expected = "\
+NAME           REFERENCE                                       STORE   DELIVERY
+API_KEY        aws-sm:app/keys#api                             aws-sm  variable API_KEY
+DB_PASSWORD    vault:secret/data/database#password             vault   variable DB_PASSWORD
+MAIL_PASSWORD  vault:secret/data/mail?store=eu#password        vault   variable MAIL_PASSWORD
+";
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&start.clone().flag("plan").finishes().succeeds()), words(expected));
+    let policy = "\
+# eu, in the namespace team-a
+path \"secret/data/mail\" { capabilities = [\"read\"] }
+
+# vault
+path \"secret/data/database\" { capabilities = [\"read\"] }
+";
+    assert_eq!(start.flag("policy").flag("vault").finishes().succeeds(), policy);
 }
 
 // What is too much.

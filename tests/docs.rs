@@ -43,6 +43,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("README.md", "cp ~/secret-init/", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
     ("README.md", "NAME    ", "five_secrets_in_files_reach_the_app_of_a_newcomer"),
     ("docs/configuration.md", "# yaml-language-server", "the_example_of_the_docs_gives_the_program_exactly_what_it_says"),
+    ("docs/configuration.md", "stores:", "the_stores_of_the_docs_are_those_of_the_plan"),
     ("docs/configuration.md", "secret-init generate schema", "the_command_of_the_docs_writes_the_schema_that_the_example_names"),
     ("docs/configuration.md", "NAME    ", "the_plan_of_the_example_is_the_one_that_the_docs_show"),
     ("docs/configuration.md", "tls/..1", "a_group_is_laid_out_as_the_docs_draw_it_and_holds_nothing_else"),

@@ -76,6 +76,12 @@ fn environment(page: &mut Page) {
         }
     }
     page.paragraph("Besides:");
+    page.item(
+        "VAULT_FROM_PATH, BAO_FROM_PATH",
+        "paths in Vault and OpenBao, with commas between them: every key of each secret becomes a variable",
+    );
+    page.item("VAULT_*, BAO_*, AWS_*", "where the stores are and how to log in, as their own command lines read it");
+    page.item("SSL_CERT_FILE, HTTPS_PROXY, ALL_PROXY, NO_PROXY", "the authorities of all stores, and the way to them");
     page.item("CREDENTIALS_DIRECTORY", "where the secrets of cred: are, as systemd sets it");
     page.item("KUBERNETES_SERVICE_HOST", "that it is set tells a Kubernetes pod, which shares /dev/shm");
     page.item("PATH", "where the program is looked for, as the program gets it");

@@ -33,6 +33,12 @@ impl Store {
         self.r#type.clone().or_else(|| Kind::parse(name))
     }
 
+    /// Whether the name says another kind than the type: references of that kind would pass it by.
+    #[must_use]
+    pub fn is_of_another_kind(&self, name: &str) -> bool {
+        Kind::parse(name).is_some_and(|own| self.r#type.as_ref().is_some_and(|kind| *kind != own))
+    }
+
     /// As stores are made from it; `place` is where it stands. None when its kind is not known, which has been told.
     #[must_use]
     pub fn instance(&self, name: &str, place: String) -> Option<store::Instance> {

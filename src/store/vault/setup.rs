@@ -72,6 +72,9 @@ impl Setup {
         url.set_query(None);
         url.set_fragment(None);
         names.refuse_what_is_unsafe()?;
+        if instance.is_some_and(|instance| instance.region.is_some()) {
+            return Err(misconfigured("region is set", "Vault and OpenBao have none: a store in a region has an address of its own"));
+        }
         let auth = instance.and_then(|instance| instance.auth.as_ref());
         let login = match (auth, instance) {
             (Some(auth), _) => configured(auth)?,
