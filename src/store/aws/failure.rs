@@ -60,7 +60,7 @@ where
                 .hint("is it a region, and has the service the endpoint that is asked for in it?")
         }
         SdkError::TimeoutError(_) => unavailable("AWS did not answer in time"),
-        _ => Failure::new(FailureKind::Protocol, "the answer is none of AWS").hint("is its address right?"),
+        _ => no_answer(),
     }
 }
 
@@ -148,9 +148,14 @@ pub(super) fn complaint(request: Request, complaint: Complaint) -> Failure {
             denied(format!("the account may not use the service in {region}")).hint("enable the region for the account, or ask another")
         }
         _ if status >= 500 => Failure::new(FailureKind::Unavailable { retry_after }, format!("AWS has an error of its own ({status})")),
+        _ if status < 300 => no_answer(),
         _ => Failure::new(FailureKind::Protocol, format!("an answer that is not known{} ({status})", name_of(code)))
             .hint("is there AWS at its address?"),
     }
+}
+
+fn no_answer() -> Failure {
+    Failure::new(FailureKind::Protocol, "the answer is none of AWS").hint("is its address right?")
 }
 
 /// The code of an error that is not known here, when it looks like one: it comes from outside.
@@ -250,7 +255,8 @@ pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsErr
         }
         CredentialsError::InvalidConfiguration(_) => Failure::new(FailureKind::Misconfigured, "the login to AWS is not set up well")
             .hint("see the variables AWS_*, and the trust policy of the instance's role"),
-        _ => Failure::new(FailureKind::Denied, "who gives the credentials refuses them")
+        _ if words.contains("StatusCode(5") => unavailable("who has the container's credentials has an error of its own"),
+        _ => Failure::new(FailureKind::Denied, "who has the credentials refuses them")
             .hint("see the role of the task, the pod or the instance"),
     }
 }

@@ -11,6 +11,9 @@ use crate::support::{Start, eventually};
 
 pub const REGION: &str = "us-east-1";
 
+/// Who gives web identities, `https://` before it. Their signature is not checked.
+pub const ISSUER: &str = "oidc.test";
+
 /// Credentials of a user.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -129,10 +132,11 @@ impl MiniStack {
         Keys { id: element(&answer, "AccessKeyId"), secret: element(&answer, "SecretAccessKey") }
     }
 
-    /// A role that anybody may take on and that may do what this policy says; gives its ARN.
+    /// A role that anybody may take on, also by a web identity of [`ISSUER`], and that may do what this policy says; gives its ARN.
     #[track_caller]
     pub fn role(&self, name: &str, policy: &Value) -> String {
-        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*", "Federated": "*"},
+        let provider = format!("arn:aws:iam::000000000000:oidc-provider/{ISSUER}");
+        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*", "Federated": provider},
             "Action": ["sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"]}]})
         .to_string();
         let answer = self.iam(&[("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", &trust)]);
