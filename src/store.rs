@@ -105,6 +105,8 @@ pub enum FailureKind {
     Protocol,
     /// The store cannot be asked as it is set up.
     Misconfigured,
+    /// The store cannot be asked for lack of descriptors or threads.
+    System,
     /// Nothing is known to be wrong: it can be tried once alone, and that is left to a start.
     Untried,
 }
@@ -146,6 +148,7 @@ impl Failure {
             FailureKind::Unavailable { .. } => Code::Unavailable,
             FailureKind::Invalid => Code::Data,
             FailureKind::Protocol => Code::Protocol,
+            FailureKind::System => Code::System,
             FailureKind::Misconfigured | FailureKind::Untried => Code::Configuration,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::report::{self, Code, Failure, Problem};
 use crate::store::{self, FailureKind, Fetched, Store, Wanted};
+use crate::sys::signal::{self, Signal};
 
 /// The longest pause after the first failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -42,8 +44,10 @@ pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<
         }
         sleep(pause).await;
     }
-    let silent =
-        || store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {}", format_duration(time)));
+    let silent = || {
+        store::Failure::new(FailureKind::Unavailable { retry_after: None }, format!("no answer within {}", format_duration(time)))
+            .hint("is it overloaded, or does something on the way hold the answer back? --timeout gives it longer")
+    };
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(silent()))).collect()
 }
 
@@ -61,6 +65,7 @@ fn pause(attempt: u32) -> Duration {
 ///
 /// When the system has no room for it.
 pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    outlive_broken_pipes();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Problem::new(Code::System, format!("the stores cannot be asked: {}", report::os_error(&error)))
             .hint("the container may lack descriptors (ulimit -n) or memory")
@@ -69,4 +74,12 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // Not waiting for a thread that still looks a name up.
     runtime.shutdown_background();
     Ok(result)
+}
+
+/// A server that ends a connection which is still written to must not end us: tokio's writes raise SIGPIPE. A handler is gone with the program, which finds the
+/// signal as we found it; ignored it stays ignored.
+fn outlive_broken_pipes() {
+    if !signal::is_ignored(Signal::PIPE) {
+        let _ = signal_hook::flag::register(Signal::PIPE.0, Arc::default());
+    }
 }

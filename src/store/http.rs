@@ -90,7 +90,8 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failure(&host, &error))? {
             if body.len() + chunk.len() > LARGEST {
-                return Err(Failure::new(FailureKind::Protocol, format!("{host}: the answer is larger than 8 MiB")));
+                let failure = Failure::new(FailureKind::Protocol, format!("{host}: the answer is larger than 8 MiB"));
+                return Err(failure.hint("is this its address? no answer with a secret is so large"));
             }
             body.extend_from_slice(&chunk);
         }
@@ -225,7 +226,8 @@ fn read(path: &Path, name: &str) -> Result<Secret, Failure> {
     super::read_file(path).map(|(secret, _)| secret).map_err(|failure| {
         let path = printable(path.as_os_str().as_encoded_bytes());
         let about = if name == path { String::new() } else { format!("{name}: ") };
-        Failure { kind: FailureKind::Misconfigured, cause: format!("{about}{path}: {}", failure.cause), hint: failure.hint }
+        let hint = failure.hint.unwrap_or_else(|| "mount it, or name another file with PEM certificates".to_owned());
+        Failure::new(FailureKind::Misconfigured, format!("{about}{path}: {}", failure.cause)).hint(hint)
     })
 }
 
@@ -241,21 +243,26 @@ impl Resolve for Names {
         };
         let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(lookup);
         Box::pin(async move {
-            thread.map_err(|_| Unresolved("no thread can be had to look the name up"))?;
+            thread.map_err(|_| Unresolved::NoThread)?;
             match answered.await {
                 Ok(Ok(addresses)) if !addresses.is_empty() => Ok(Box::new(addresses.into_iter()) as Addrs),
-                _ => Err(Unresolved("the name cannot be resolved").into()),
+                Ok(Err(error)) if lacks_descriptors(&error) => Err(error.into()),
+                _ => Err(Unresolved::NoName.into()),
             }
         })
     }
 }
 
+/// Why a name has no address.
 #[derive(Debug)]
-struct Unresolved(&'static str);
+enum Unresolved {
+    NoName,
+    NoThread,
+}
 
 impl std::fmt::Display for Unresolved {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(self.0)
+        out.write_str("no address")
     }
 }
 
@@ -264,27 +271,49 @@ impl Error for Unresolved {}
 /// Says why there is no answer. Of the errors of libraries only their kind is used: their words may quote what was sent.
 fn failure(host: &str, error: &reqwest::Error) -> Failure {
     let unavailable = |cause: &str| Failure::new(FailureKind::Unavailable { retry_after: None }, format!("{host}: {cause}"));
+    let lacking = |cause: &str| Failure::new(FailureKind::System, format!("{host}: {cause}"));
     for source in causes(error) {
-        if let Some(Unresolved(why)) = source.downcast_ref() {
-            return unavailable(why).hint("check the name, and that the container's /etc/resolv.conf names a server that knows it");
+        match source.downcast_ref() {
+            Some(Unresolved::NoName) => {
+                return unavailable("the name cannot be resolved")
+                    .hint("check the name, and that the container's /etc/resolv.conf names a server that knows it");
+            }
+            Some(Unresolved::NoThread) => {
+                return lacking("no thread can be had to look the name up").hint("the container may lack processes (--pids-limit)");
+            }
+            None => {}
         }
         if let Some(error) = source.downcast_ref::<rustls::Error>() {
             return tls_failure(host, error);
         }
         if let Some(error) = source.downcast_ref::<io::Error>() {
+            if lacks_descriptors(error) {
+                return lacking("no descriptor can be had for a connection").hint("the container may lack descriptors (ulimit -n)");
+            }
             match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
                     return unavailable("connection refused").hint("is it running, and is this its address?");
                 }
-                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => return unavailable("unreachable"),
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                    return unavailable("unreachable").hint("is the container in a network that leads there?");
+                }
                 _ => {}
             }
         }
     }
-    if error.is_timeout() {
-        return unavailable(if error.is_connect() { "no connection within 3 s" } else { "no answer within 10 s" });
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => {
+            unavailable("no connection within 3 s").hint("is this its address, and does a firewall keep it from being reached?")
+        }
+        (true, false) => unavailable("no answer within 10 s").hint("is it overloaded, or does something on the way hold the answer back?"),
+        (false, true) => unavailable("no connection").hint("is this its address, and does it listen for https:// there?"),
+        (false, false) => unavailable("the connection broke before the answer was complete")
+            .hint("is this its address, and does it listen for http:// or https:// there?"),
     }
-    if error.is_connect() { unavailable("no connection") } else { unavailable("the connection broke before the answer was complete") }
+}
+
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// An error and what caused it; an `io::Error` may hold another without naming it as its source.
@@ -300,7 +329,10 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Failure {
         "name the file with its authority's certificate: VAULT_CACERT, AWS_CA_BUNDLE, ca_file in the configuration, or SSL_CERT_FILE";
     let (cause, hint) = match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => ("its certificate comes from an authority that is not known", AUTHORITY),
+            // The signature is wrong when the authority has the name of one that is known, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                ("its certificate comes from an authority that is not known", AUTHORITY)
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 ("its certificate has expired", "renew it; if it is new, this machine's clock is wrong")
             }
@@ -310,7 +342,10 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Failure {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 ("its certificate is for another name", "use a name for it that the certificate has")
             }
-            _ => ("its certificate is not valid", AUTHORITY),
+            _ => (
+                "its certificate is not valid",
+                "it has to be one for a server (not CA:TRUE, and its names in subjectAltName), signed by an authority that is known",
+            ),
         },
         rustls::Error::InvalidMessage(_) => ("it does not speak TLS", "does it listen for http:// there?"),
         rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired | rustls::AlertDescription::HandshakeFailure) => (

@@ -25,6 +25,8 @@ impl Signal {
     pub const QUIT: Self = Self(libc::SIGQUIT);
     /// End at once.
     pub const KILL: Self = Self(libc::SIGKILL);
+    /// Nobody reads from the other end.
+    pub const PIPE: Self = Self(libc::SIGPIPE);
     /// End.
     pub const TERM: Self = Self(libc::SIGTERM);
     /// A child ended or stopped.

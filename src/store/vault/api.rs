@@ -125,6 +125,11 @@ impl Trouble {
                 Failure::new(FailureKind::Protocol, format!("the server redirects ({status}), and a token is not sent elsewhere"))
                     .hint("name the active server or its load balancer; a standby redirects when it does not forward requests"),
             ),
+            400 if says("HTTP request to an HTTPS server") => Self::Other(
+                Failure::new(FailureKind::Protocol, "the server listens for https, and was asked by http")
+                    .hint("write the address with https://"),
+            ),
+            400 if says("missing client token") => Self::Denied { status, is_token: true },
             401 | 403 => Self::Denied { status, is_token: says("invalid token") || says("bad token") || says("missing client token") },
             404 if says("versioned K/V") => Self::NeedsData,
             404 if says("no handler for route") => Self::NoEngine,
@@ -133,9 +138,13 @@ impl Trouble {
                 Err(_) => Self::Absent,
             },
             400 if says("unknown role") => Self::NoRole,
-            412 => Self::Other(unavailable("the server has not seen the latest state yet (412)".into())),
+            412 => Self::Other(
+                unavailable("the server has not seen the latest state yet (412)".into()).hint("is it cut off from the active one?"),
+            ),
             429 => Self::Other(unavailable("too many requests (429)".into()).hint("a rate limit quota of the server is used up")),
-            472 | 473 => Self::Other(unavailable(format!("a standby that does not answer ({status})"))),
+            472 | 473 => Self::Other(
+                unavailable(format!("a standby that does not answer ({status})")).hint("name the active server or its load balancer"),
+            ),
             500.. if says("is sealed") => Self::Other(unavailable(format!("sealed ({status})")).hint("unseal it")),
             500.. if says("not initialized") => {
                 Self::Other(unavailable(format!("not initialised ({status})")).hint("initialise and unseal it"))

@@ -129,9 +129,15 @@ fn source(source: &Source) -> Result<Secret, Failure> {
 fn read(path: &str) -> Result<Secret, Failure> {
     let (secret, _) = read_file(Path::new(path)).map_err(|failure| {
         let kind = if failure.kind == FailureKind::NotFound { FailureKind::Misconfigured } else { failure.kind };
-        Failure { kind, cause: format!("the login needs {}: {}", printable(path.as_bytes()), failure.cause), hint: failure.hint }
+        let hint = failure.hint.unwrap_or_else(|| "is it mounted, and is this its name?".to_owned());
+        Failure::new(kind, format!("the login needs {}: {}", printable(path.as_bytes()), failure.cause)).hint(hint)
     })?;
-    Ok(Secret::copy_of(secret.expose().trim_ascii()))
+    let text = secret.expose().trim_ascii();
+    if text.is_empty() {
+        let cause = format!("the login needs {}: it is empty", printable(path.as_bytes()));
+        return Err(Failure::new(FailureKind::Misconfigured, cause).hint("is it written before the container starts?"));
+    }
+    Ok(Secret::copy_of(text))
 }
 
 fn text(secret: &Secret) -> Result<String, Failure> {

@@ -52,6 +52,10 @@ enum Way {
     Cut(usize),
     /// These bytes, whatever they are, then the end of the connection.
     Raw(Vec<u8>),
+    /// The end of the connection at once, in the middle of everything.
+    Reset,
+    /// A body of this length, told before, which is nowhere as a whole.
+    Endless(usize),
     Silence,
 }
 
@@ -83,17 +87,32 @@ impl Answer {
 
     /// 200 with a body of 9 MiB, its length told before.
     pub fn oversize() -> Self {
-        Self::status(200).body(vec![b'x'; 9 << 20])
+        Self::endless(9 << 20)
+    }
+
+    /// 200 with a body of so many bytes, told before. It is sent as long as the other side takes it.
+    pub fn endless(length: usize) -> Self {
+        Self { way: Way::Endless(length), ..Self::status(200) }
+    }
+
+    /// These bytes, which need be no HTTP, then the end of the connection.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { way: Way::Raw(bytes.into()), ..Self::status(0) }
     }
 
     /// No HTTP at all, then the end of the connection.
     pub fn garbage() -> Self {
-        Self { way: Way::Raw(b"\x16\x03\x00 no answer \xff\xfe\r\n\r\n".to_vec()), ..Self::status(0) }
+        Self::raw(b"\x16\x03\x00 no answer \xff\xfe\r\n\r\n")
     }
 
     /// The end of the connection.
     pub fn hang_up() -> Self {
-        Self { way: Way::Raw(Vec::new()), ..Self::status(0) }
+        Self::raw("")
+    }
+
+    /// As a server that dies with the request in its hands: the other side is told that the connection is no more.
+    pub fn reset() -> Self {
+        Self { way: Way::Reset, ..Self::status(0) }
     }
 
     /// Nothing, as long as the other side waits.
@@ -142,6 +161,7 @@ impl Answer {
         head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
         match self.way {
             Way::Chunked => head.push_str("transfer-encoding: chunked\r\n"),
+            Way::Endless(length) => head.push_str(&format!("content-length: {length}\r\n")),
             _ => head.push_str(&format!("content-length: {}\r\n", self.body.len())),
         }
         head.push_str("\r\n");
@@ -176,10 +196,30 @@ impl Answer {
             }
             Way::Cut(count) => stream.write_all(&[&head, &self.body[..*count]].concat())?,
             Way::Raw(bytes) => stream.write_all(bytes)?,
+            Way::Endless(length) => {
+                stream.write_all(&head)?;
+                let part = [b'x'; 1 << 16];
+                for _ in 0..length.div_ceil(part.len()) {
+                    stream.write_all(&part)?;
+                }
+            }
             Way::Silence => wait(socket, None)?,
+            Way::Reset => return reset(socket),
         }
         stream.flush()?;
         Ok(matches!(self.way, Way::Whole | Way::Chunked | Way::Drip(..)))
+    }
+}
+
+/// Connecting to nowhere ends a connection by RST, also when others hold its descriptor.
+fn reset(socket: &TcpStream) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let length = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap();
+    // SAFETY: connect(2) reads an address of ours, of the length that it is told.
+    match unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) } {
+        0 => Ok(false),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -234,13 +274,34 @@ impl Faults {
     /// Over TLS with this certificate.
     #[cfg(feature = "remote")]
     pub fn tls(certificate: &Certificate, answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
+        Self::tls_for(certificate, None, rustls::ALL_VERSIONS, answer)
+    }
+
+    /// As [`Faults::tls`], for who shows a certificate of this authority, and by these versions alone.
+    #[cfg(feature = "remote")]
+    pub fn tls_for(
+        certificate: &Certificate,
+        clients: Option<&std::path::Path>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-        let chain = CertificateDer::pem_file_iter(&certificate.certificate).unwrap().map(Result::unwrap).collect();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificates = |path| CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap);
+        let verifier = clients.map(|clients| {
+            let mut authorities = rustls::RootCertStore::empty();
+            authorities.add_parsable_certificates(certificates(clients));
+            rustls::server::WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone()).build().unwrap()
+        });
+        let chain = certificates(&certificate.certificate).collect();
         let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key);
-        let config = Arc::new(config.unwrap());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        let config = match verifier {
+            Some(verifier) => config.with_client_cert_verifier(verifier),
+            None => config.with_no_client_auth(),
+        };
+        let config = Arc::new(config.with_single_cert(chain, key).unwrap());
         Self::of("https", answer, move |socket| {
             let connection = rustls::ServerConnection::new(config.clone()).map_err(io::Error::other)?;
             Ok(Box::new(rustls::StreamOwned::new(connection, socket)))
@@ -323,6 +384,11 @@ fn read(stream: &mut dyn Stream) -> io::Result<Request> {
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
+        if !head[0].is_ascii_alphabetic() {
+            // As others do when a client begins with TLS.
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")?;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.lines();
