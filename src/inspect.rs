@@ -92,6 +92,7 @@ pub fn check(plan: &Plan) -> Result<u8, Failure> {
     }
     report::answer(&table(&rows))?;
     let warned = resolve::heed(plan, &answers.warnings(plan), Command::Check);
+    left.extend(answers.leases(plan));
     report::warn_of(&left);
     report::both(warned, resolve::together(results.into_iter(), Command::Check)).map(|_| 0)
 }

@@ -42,6 +42,7 @@ pub enum Value {
 /// The problems of all deliveries, in their order.
 pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
     let answers = fetch(plan).await;
+    report::warn_of(&answers.leases(plan));
     let warned = heed(plan, &answers.warnings(plan), command);
     let secrets = together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command);
     report::both(warned, secrets).map(|((), secrets)| secrets)
@@ -195,9 +196,9 @@ impl Answers {
         self.list.iter().find(|answer| answer.reference.same_secret(reference))
     }
 
-    /// What is worth a word although it was fetched, each secret once.
+    /// The secrets that end with a lease, each once. It is nothing that a better plan would avoid.
     #[must_use]
-    pub fn warnings(&self, plan: &Plan) -> Vec<Problem> {
+    pub fn leases(&self, plan: &Plan) -> Vec<Problem> {
         let about = |answer: &Answer, problem: Problem| {
             let first = plan.references().find(|(_, reference)| reference.same_secret(&answer.reference));
             first.map(|(delivery, reference)| delivery.about(problem.about(reference)))
@@ -207,8 +208,13 @@ impl Answers {
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
             about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
         };
+        self.list.iter().filter_map(leased).collect()
+    }
+
+    /// What is worth a word although everything was fetched.
+    #[must_use]
+    pub fn warnings(&self, plan: &Plan) -> Vec<Problem> {
         let mut warnings = self.remarks.clone();
-        warnings.extend(self.list.iter().filter_map(leased));
         for delivery in plan.deliveries.iter().filter(|delivery| delivery.target == Target::Variables) {
             let cause = format!("is set by other means, which win over {}", delivery.name);
             for key in delivery.value.references().flat_map(|reference| self.taken_keys(reference)) {

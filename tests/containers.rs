@@ -29,7 +29,7 @@ fn the_binary_is_static() {
 }
 
 #[test]
-fn the_binary_is_at_most_two_and_a_half_mebibytes() {
+fn the_binary_is_at_most_nine_mebibytes() {
     assert!(fs::metadata(binary()).unwrap().len() <= 9 << 20);
 }
 
