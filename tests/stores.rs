@@ -7,11 +7,25 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
+#[cfg(feature = "remote")]
+use std::sync::LazyLock;
+#[cfg(feature = "remote")]
+use std::time::Duration;
 
 use secret_init::reference::{Reference, Scheme};
 use secret_init::resolve;
 use secret_init::store::{self, Content, Failure, FailureKind, Fetched, Settings, Store, Variables, Wanted};
 use support::World;
+#[cfg(feature = "aws")]
+use support::servers::ministack::{MiniStack, REGION};
+#[cfg(feature = "vault")]
+use support::servers::openbao::OpenBao;
+
+#[cfg(feature = "vault")]
+static BAO: LazyLock<OpenBao> = LazyLock::new(OpenBao::plain);
+
+#[cfg(feature = "aws")]
+static STACK: LazyLock<MiniStack> = LazyLock::new(|| MiniStack::start(true));
 
 const CANARY: &str = "hunter2-canary";
 
@@ -23,8 +37,16 @@ struct Subject {
     name: fn(&World, &str) -> String,
     /// Writes the secret.
     put: fn(&World, &str, &[u8]),
+    /// What the store reads.
+    variables: fn(&World) -> Vec<(&'static str, Vec<u8>)>,
     /// A store that has everything that is asked of it.
     has_failures: bool,
+}
+
+/// A name that no other subject has.
+#[cfg(feature = "remote")]
+fn unique(world: &World, name: &str) -> String {
+    format!("{}/{name}", world.path.file_name().unwrap().display())
 }
 
 fn subjects() -> Vec<Subject> {
@@ -40,6 +62,7 @@ fn subjects() -> Vec<Subject> {
             world: World::new(),
             name: path,
             put: |world, name, value| drop(world.file(name, value)),
+            variables: |_| Vec::new(),
             has_failures: true,
         },
         Subject {
@@ -47,6 +70,7 @@ fn subjects() -> Vec<Subject> {
             world: World::new(),
             name: dotenv,
             put: |world, name, value| drop(world.file(name, [b"VALUE='", value, b"'\n"].concat())),
+            variables: |_| Vec::new(),
             has_failures: true,
         },
         Subject {
@@ -54,6 +78,7 @@ fn subjects() -> Vec<Subject> {
             world: World::new(),
             name: |_, name| format!("cred:{name}"),
             put: |world, name, value| drop(world.file(name, value)),
+            variables: |world| vec![("CREDENTIALS_DIRECTORY", world.path.as_os_str().as_bytes().to_vec())],
             has_failures: true,
         },
         Subject {
@@ -61,15 +86,67 @@ fn subjects() -> Vec<Subject> {
             world: World::new(),
             name: |_, name| format!("literal:{CANARY}-{name}"),
             put: |_, _, _| (),
+            variables: |_| Vec::new(),
             has_failures: false,
         },
+        #[cfg(feature = "vault")]
+        vault(Scheme::Vault, |world, name| format!("vault:secret/data/{}#value", unique(world, name))),
+        #[cfg(feature = "vault")]
+        vault(Scheme::Bao, |world, name| format!("bao:secret/data/{}#value", unique(world, name))),
+        #[cfg(feature = "aws")]
+        aws(
+            Scheme::AwsSecretsManager,
+            |world, name| format!("aws-sm:{}", unique(world, name)),
+            |world, name, value| {
+                use base64::Engine as _;
+                let (name, binary) = (unique(world, name), base64::engine::general_purpose::STANDARD.encode(value));
+                let root = support::servers::ministack::Keys::root();
+                let new = serde_json::json!({"Name": name, "SecretBinary": binary});
+                if STACK.call_as(&root, REGION, "secretsmanager.CreateSecret", &new).0 != 200 {
+                    STACK.call("secretsmanager.PutSecretValue", &serde_json::json!({"SecretId": name, "SecretBinary": binary}));
+                }
+            },
+        ),
+        #[cfg(feature = "aws")]
+        aws(
+            Scheme::AwsParameterStore,
+            |world, name| format!("aws-ssm:/{}", unique(world, name)),
+            |world, name, value| {
+                STACK.put_parameter(&format!("/{}", unique(world, name)), "SecureString", &String::from_utf8_lossy(value));
+            },
+        ),
     ]
 }
 
+#[cfg(feature = "vault")]
+fn vault(scheme: Scheme, name: fn(&World, &str) -> String) -> Subject {
+    Subject {
+        scheme,
+        world: World::new(),
+        name,
+        put: |world, name, value| BAO.kv(&unique(world, name), &serde_json::json!({"value": String::from_utf8_lossy(value)})),
+        variables: |_| vec![("VAULT_ADDR", BAO.address.clone().into()), ("VAULT_TOKEN", BAO.root.clone().into())],
+        has_failures: true,
+    }
+}
+
+#[cfg(feature = "aws")]
+fn aws(scheme: Scheme, name: fn(&World, &str) -> String, put: fn(&World, &str, &[u8])) -> Subject {
+    let variables = |_: &World| {
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", &STACK.address),
+        ];
+        keys.map(|(name, value)| (name, value.as_bytes().to_vec())).to_vec()
+    };
+    Subject { scheme, world: World::new(), name, put, variables, has_failures: true }
+}
+
 impl Subject {
-    fn store(&self) -> Box<dyn Store> {
-        let directory = self.world.path.as_os_str().as_bytes();
-        let variables = Variables::of([(&b"CREDENTIALS_DIRECTORY"[..], directory)].into_iter());
+    fn store(&self, variables: &[(&str, Vec<u8>)]) -> Box<dyn Store> {
+        let variables = Variables::of(variables.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())));
         let settings = Settings { variables, ..Settings::default() };
         (store::row(self.scheme).unwrap().open)(&settings, None).unwrap_or_else(|failure| panic!("{failure:?}"))
     }
@@ -79,7 +156,16 @@ impl Subject {
     }
 
     fn fetch(&self, wanted: &[Wanted]) -> Vec<Result<Fetched, Failure>> {
-        resolve::ready(self.store().fetch(wanted)).unwrap_or_else(|failure| panic!("{failure}"))
+        self.fetch_with(&(self.variables)(&self.world), wanted)
+    }
+
+    fn fetch_with(&self, variables: &[(&str, Vec<u8>)], wanted: &[Wanted]) -> Vec<Result<Fetched, Failure>> {
+        let store = self.store(variables);
+        #[cfg(feature = "remote")]
+        if store::row(self.scheme).unwrap().is_remote {
+            return tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(store.fetch(wanted));
+        }
+        resolve::ready(store.fetch(wanted)).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     fn one(&self, name: &str) -> Result<Fetched, Failure> {
@@ -171,4 +257,43 @@ fn a_secret_without_a_key_is_whole_and_a_map_needs_one() {
     assert_eq!(store::select(&bytes, None).unwrap().expose(), b" {\"a\": 1} \n");
     let map = Content::Map([("a".to_owned(), secret_init::secret::Secret::copy_of(b"1"))].into());
     assert_eq!(store::select(&map, None).unwrap_err().kind, FailureKind::Invalid);
+}
+
+/// What a remote store answers is as little to be trusted as that it answers.
+#[cfg(feature = "remote")]
+#[test]
+fn a_remote_store_that_is_away_broken_or_lying_is_a_failure_of_its_kind() {
+    use support::servers::faults::{Answer, Faults, nobody};
+    let unavailable = FailureKind::Unavailable { retry_after: None };
+    let rows: Vec<(Answer, FailureKind)> = vec![
+        (Answer::status(500).body(CANARY), unavailable),
+        (
+            Answer::status(503).header("retry-after", "7").body(CANARY),
+            FailureKind::Unavailable { retry_after: Some(Duration::from_secs(7)) },
+        ),
+        (Answer::hang_up(), unavailable),
+        (Answer::garbage(), unavailable),
+        (Answer::status(200).body([b'x'; 100]).cut_after(10), unavailable),
+        (Answer::oversize(), FailureKind::Protocol),
+        (Answer::status(200).body(CANARY), FailureKind::Protocol),
+        (Answer::status(200), FailureKind::Protocol),
+        (Answer::json(&serde_json::json!({"x": CANARY})), FailureKind::Protocol),
+        (Answer::redirect("http://127.0.0.1:1/hunter2"), FailureKind::Protocol),
+        (Answer::status(418).body(CANARY), FailureKind::Protocol),
+    ];
+    for subject in subjects().iter().filter(|subject| store::row(subject.scheme).unwrap().is_remote) {
+        let kind = |address: String| {
+            let mut variables = (subject.variables)(&subject.world);
+            variables.retain(|(name, _)| !["VAULT_ADDR", "AWS_ENDPOINT_URL"].contains(name));
+            variables.extend([("VAULT_ADDR", address.clone().into_bytes()), ("AWS_ENDPOINT_URL", address.into_bytes())]);
+            let failure = subject.fetch_with(&variables, &[subject.wanted("s")]).remove(0).unwrap_err();
+            assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
+            failure.kind
+        };
+        assert_eq!(kind(nobody()), unavailable, "{:?}", subject.scheme);
+        for (answer, expected) in &rows {
+            let server = Faults::always(answer.clone());
+            assert_eq!(kind(server.address.clone()), *expected, "{:?} {answer:?}", subject.scheme);
+        }
+    }
 }

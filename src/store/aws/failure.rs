@@ -54,6 +54,7 @@ where
     }
     match error {
         SdkError::ServiceError(context) => complaint(request, complained(context.err(), context.raw())),
+        SdkError::ResponseError(context) => complaint(request, unread(context.raw())),
         SdkError::ConstructionFailure(_) => {
             let cause = format!("no request can be made for region {}", request.region);
             Failure::new(FailureKind::Misconfigured, cause)
@@ -65,7 +66,12 @@ where
 }
 
 /// What AWS complained about.
-pub(super) fn complained<'a>(error: &'a impl ProvideErrorMetadata, answer: &HttpResponse) -> Complaint<'a> {
+fn complained<'a>(error: &'a impl ProvideErrorMetadata, answer: &HttpResponse) -> Complaint<'a> {
+    Complaint { code: error.code().unwrap_or_default(), message: error.message().unwrap_or_default(), ..unread(answer) }
+}
+
+/// An answer of which the head alone is understood.
+fn unread(answer: &HttpResponse) -> Complaint<'static> {
     let header = |name: &str| answer.headers().get(name);
     let date = header("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
     let theirs = date.and_then(|date| SystemTime::try_from(date).ok());
@@ -74,11 +80,10 @@ pub(super) fn complained<'a>(error: &'a impl ProvideErrorMetadata, answer: &Http
         ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).ok()
     };
     Complaint {
-        code: error.code().unwrap_or_default(),
-        message: error.message().unwrap_or_default(),
         status: answer.status().as_u16(),
         retry_after: header("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs),
         skew: theirs.and_then(difference).filter(|skew| *skew > TOO_MUCH),
+        ..Complaint::default()
     }
 }
 

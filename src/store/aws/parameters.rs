@@ -92,6 +92,7 @@ impl OfRegion<'_> {
         };
         let about = |index: usize| match found.parameters().iter().find(|parameter| names[index].is_of(parameter)) {
             Some(parameter) => answer(wanted[index], parameter),
+            None if found.invalid_parameters().is_empty() => Err(protocol("AWS gave no answer")),
             None => Err(failure::not_found(self.region)),
         };
         chunk.iter().map(|&index| (index, about(index))).collect()
