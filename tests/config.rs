@@ -1157,6 +1157,11 @@ fn a_login_that_is_not_complete_is_told_with_what_it_lacks() {
         );
     }
     refuses_to_ask(
+        "vault: { auth: { method: token, token_file: /x, role: x } }",
+        ["vault:kv/a#x"],
+        &["c.yaml:1:11: stores.vault: auth.role is not for the method token", "hint: it takes token_file, creation_path"],
+    );
+    refuses_to_ask(
         "bao: { auth: { method: cert, cert_file: /x } }",
         ["bao:kv/a#x"],
         &[

@@ -110,8 +110,34 @@ fn misconfigured(cause: &str, hint: &str) -> Failure {
     Failure::new(FailureKind::Misconfigured, cause).hint(hint)
 }
 
+/// The keys of `auth:` that a method has besides `mount`.
+fn keys(method: &str) -> &'static [&'static str] {
+    match method {
+        "token" => &["token_file", "creation_path"],
+        "kubernetes" | "jwt" => &["role", "jwt_file"],
+        "approle" => &["role_id", "secret_id_file", "creation_path"],
+        "userpass" => &["username", "password_file"],
+        _ => &["role", "cert_file", "key_file"],
+    }
+}
+
 /// The login that the configuration describes.
 fn configured(auth: &Auth) -> Result<Login, Failure> {
+    let own = keys(&auth.method);
+    let given = [
+        ("role", &auth.role),
+        ("username", &auth.username),
+        ("token_file", &auth.token_file),
+        ("jwt_file", &auth.jwt_file),
+        ("role_id", &auth.role_id),
+        ("secret_id_file", &auth.secret_id_file),
+        ("password_file", &auth.password_file),
+        ("creation_path", &auth.creation_path),
+    ];
+    // A certificate may be shown whatever the login is.
+    if let Some((key, _)) = given.iter().find(|(key, value)| value.is_some() && !own.contains(key)) {
+        return Err(misconfigured(&format!("auth.{key} is not for the method {}", auth.method), &format!("it takes {}", own.join(", "))));
+    }
     let needed = |value: &Option<String>, key: &str| {
         value.clone().ok_or_else(|| misconfigured(&format!("auth.{key} is missing"), &format!("the method {} needs it", auth.method)))
     };
