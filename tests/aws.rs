@@ -852,3 +852,50 @@ fn a_policy_has_a_star_for_what_is_not_known_and_no_batches_for_few() {
     let outcome = world.secret_init().variable("A", "aws-sm:a*").flag("policy").flag("aws").finishes();
     outcome.fails(78, &["A: aws-sm:a*: a policy would take this name for a pattern", "hint: names in AWS have no * or ? or ${ in them"]);
 }
+
+// The page about it.
+
+fn blocks(language: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/aws.md")).unwrap();
+    page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_commands_of_the_docs_give_the_program_what_aws_has_and_the_policy_that_is_shown() {
+    let stack = MiniStack::start(true);
+    create_in(&stack, "eu-west-1", "prod/db", r#"{"username":"app","password":"a/b","host":"db"}"#);
+    let parameter = json!({"Name": "/prod/api-key", "Type": "SecureString", "Value": "k3y"});
+    assert_eq!(stack.call_as(&Keys::root(), "eu-west-1", "AmazonSSM.PutParameter", &parameter).0, 200);
+    let binary = support::binary().display().to_string();
+    let script = blocks("sh")[0].replace(
+        "secret-init -- myapp",
+        &format!("{binary} -- printenv DATABASE_URL API_KEY; {binary} policy aws; {binary} check >/dev/null"),
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-e", "-c", &script]).env_clear().env("PATH", "/usr/bin:/bin").env("AWS_REGION", "eu-west-1");
+    command.envs([("AWS_ENDPOINT_URL", stack.address.as_str()), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let expected = format!("postgresql://app:a%2Fb@db:5432/app\nk3y\n{}", blocks("json")[0]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+#[test]
+fn the_configuration_of_the_docs_is_good() {
+    let world = World::new();
+    let plan = world.secret_init().flag("--config").flag(world.file("config.yaml", &blocks("yaml")[0])).flag("plan").finishes().succeeds();
+    assert!(plan.contains("aws-sm:prod/jwt?store=eu#key  aws-sm  variable JWT_SECRET_KEY\n"), "{plan}");
+    assert_eq!(blocks("yaml").len(), 1);
+}
+
+#[test]
+fn every_reference_of_the_docs_is_one_and_says_where_it_leads() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/aws.md")).unwrap();
+    let table = page.split("## References\n").nth(1).unwrap().split("##").next().unwrap();
+    let references: Vec<&str> = table.split('`').filter(|part| part.starts_with("aws-s") || part.starts_with("arn:")).collect();
+    for text in &references {
+        let reference = secret_init::reference::Reference::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert!(text.contains(":secret:") == (reference.region() == Some("eu-west-1") && !text.contains("ssm:")), "{text}");
+    }
+    assert_eq!(references.len(), 13);
+}

@@ -665,6 +665,35 @@ fn the_example_for_vault_does_what_its_readme_says() {
 }
 
 #[test]
+fn the_example_for_aws_does_what_its_readme_says() {
+    let image = Image::ministack();
+    let policy = fs::read_to_string(root().join("compose-examples/aws/policy.json")).unwrap();
+    for compose in composes() {
+        let mut project = Project::new("aws", compose);
+        project.variables.push(("AWS_IMAGE", image.name.clone()));
+        follow_the_readme(
+            &project,
+            &[
+                Line("cp ", at_once, &[]),
+                Line("docker-compose up", at_once, &[]),
+                Line(
+                    "docker-compose logs app",
+                    |project| logs_of(project, "app", "DATABASE_URL"),
+                    &["DATABASE_URL 47, JWT_SECRET_KEY_FILE 23\n"],
+                ),
+                Line(
+                    "docker-compose exec -T app secret-init check",
+                    at_once,
+                    &["aws-sm:shop/database#username  aws-sm  variable DATABASE_URL", "  ok\n"],
+                ),
+                Line("docker-compose exec -T app secret-init policy aws", at_once, &[&policy]),
+                Line("docker-compose down --volumes", at_once, &[]),
+            ],
+        );
+    }
+}
+
+#[test]
 fn the_examples_for_compose_have_no_value_that_could_be_real() {
     let examples = fs::read_dir(root().join("compose-examples")).unwrap().map(|entry| entry.unwrap().path());
     let folders = examples.flat_map(|example| ["secrets", "next"].map(|name| example.join(name)));

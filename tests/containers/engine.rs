@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::support::servers::openbao;
+use crate::support::servers::{installed, openbao};
 use crate::support::{Outcome, Running, World, binary};
 
 /// The sources of the examples.
@@ -103,6 +103,16 @@ impl Image {
             }
             fs::copy(openbao::binary(), world.path.join("bin/bao")).unwrap();
             Self::imported(&world.path)
+        })
+    }
+
+    /// MiniStack as `tests/run` has installed it, in place of the image that would be pulled: its Python, and the libraries that this needs.
+    pub fn ministack() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Image>> = Mutex::new(Weak::new());
+        shared(&SHARED, || {
+            let (script, name) = (root().join("tests/containers/ministack.sh"), unique());
+            host(Command::new(script).arg(installed("ministack", "python")).arg(&name)).finishes().succeeds();
+            Self { name }
         })
     }
 
