@@ -667,7 +667,7 @@ fn the_example_for_vault_does_what_its_readme_says() {
 #[test]
 fn the_example_for_aws_does_what_its_readme_says() {
     let image = Image::ministack();
-    let policy = fs::read_to_string(root().join("compose-examples/aws/policy.json")).unwrap();
+
     for compose in composes() {
         let mut project = Project::new("aws", compose);
         project.variables.push(("AWS_IMAGE", image.name.clone()));
@@ -686,7 +686,7 @@ fn the_example_for_aws_does_what_its_readme_says() {
                     at_once,
                     &["aws-sm:shop/database#username  aws-sm  variable DATABASE_URL", "  ok\n"],
                 ),
-                Line("docker-compose exec -T app secret-init policy aws", at_once, &[&policy]),
+                Line("docker-compose exec -T app secret-init policy aws", at_once, &[include_str!("../compose-examples/aws/policy.json")]),
                 Line("docker-compose down --volumes", at_once, &[]),
             ],
         );
