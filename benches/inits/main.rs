@@ -21,7 +21,7 @@ mod start;
 mod table;
 
 use contenders::Contenders;
-use table::{Table, Target};
+use table::Table;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -36,7 +36,7 @@ fn main() {
     targets.extend(memory::compare(&contenders));
     targets.extend(signal::compare(&contenders));
     sizes(&contenders);
-    summary(&targets);
+    table::summary(&targets);
 }
 
 fn sizes(contenders: &Contenders) {
@@ -44,15 +44,6 @@ fn sizes(contenders: &Contenders) {
     for init in &contenders.inits {
         let size = std::fs::metadata(&init.path).unwrap().len();
         table.row(&init.name, &[size.to_string(), if init.is_static { "none" } else { "libc" }.to_owned()]);
-    }
-    table.print();
-}
-
-fn summary(targets: &[Target]) {
-    let mut table = Table::new("Targets", &["measured", "at most", ""]);
-    for target in targets {
-        let verdict = if target.measured <= target.limit { "holds" } else { "MISSED" };
-        table.row(&target.what, &[format!("{:.2}", target.measured), format!("{:.2}", target.limit), verdict.to_owned()]);
     }
     table.print();
 }

@@ -3,8 +3,13 @@
 #![allow(unsafe_code, reason = "posix_spawn, wait4 and the clock: std's Command would add noise of its own")]
 
 use std::ffi::{CString, c_char};
+use std::fs::{self, File};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Long enough for an init to have come to rest after the program's start.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// A command with its whole environment, ready for the kernel.
 #[derive(Clone)]
@@ -56,6 +61,46 @@ impl Command {
     }
 }
 
+impl Command {
+    /// What it holds while it runs `sleep`.
+    pub fn memory_beside_sleep(&self) -> Memory {
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        let process = self.running(["/bin/sleep", "1000"]).spawn(null.as_fd());
+        while !children(process.pid).any(|child| fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name == "sleep\n")) {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(SETTLE);
+        Memory::of(process.pid).unwrap()
+    }
+}
+
+/// Memory of a process, in kilobytes.
+pub struct Memory {
+    pub rss: f64,
+    pub pss: f64,
+    pub private_dirty: f64,
+}
+
+impl Memory {
+    /// Nothing when it has ended.
+    pub fn of(pid: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let field = |name| kilobytes(&text, name);
+        Some(Self { rss: field("Rss:")?, pss: field("Pss:")?, private_dirty: field("Private_Dirty:")? })
+    }
+}
+
+/// A field of a file in /proc.
+pub fn kilobytes(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// The processes that it has started and not yet waited for.
+pub fn children(pid: i32) -> impl Iterator<Item = i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<_>>().into_iter()
+}
+
 /// What a run took: it and all that it waited for.
 pub struct Run {
     pub microseconds: f64,
@@ -79,7 +124,8 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
     }
 
-    fn wait(mut self) -> (i32, libc::rusage) {
+    /// Waits for its end; gives its status, and what it and all that it waited for took.
+    pub fn wait(mut self) -> (i32, libc::rusage) {
         let (mut status, mut usage) = (0, MaybeUninit::uninit());
         // SAFETY: wait4(2) fills both, and what we wait for is a child of ours.
         let usage = unsafe {
@@ -97,8 +143,7 @@ impl Drop for Process {
             return;
         }
         // An init ends when its program does, and only so leaves no zombie to others.
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        let program = children.split_whitespace().next().map_or(self.pid, |pid| pid.parse().unwrap());
+        let program = children(self.pid).next().unwrap_or(self.pid);
         // SAFETY: kill(2) and waitpid(2) take numbers; no status is asked for.
         unsafe {
             libc::kill(program, libc::SIGKILL);

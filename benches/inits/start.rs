@@ -113,7 +113,16 @@ impl Figures {
             (&with_files, &format!("{SCRIPT}{TEN_FILES}"), 0.2),
         ];
         let target = |(name, other, limit)| Some(Target::new(format!("start overhead: {name} / {other}"), self.ratio(name, other)?, limit));
-        goals.into_iter().filter_map(target).collect()
+        goals.into_iter().filter_map(target).chain(self.cost_of_stores()).collect()
+    }
+
+    /// What a start that asks no store costs more than in the build without stores, when that one was named: `files-only=/path/to/secret-init`.
+    fn cost_of_stores(&self) -> impl Iterator<Item = Target> {
+        let cost = |rest: &str| {
+            let (name, other) = (format!("secret-init{rest}"), format!("secret-init (files-only){rest}"));
+            Some(Target::new(format!("start, µs: {name}, over {other}"), self.beyond(&name, &other)?, 500.0))
+        };
+        ["", TEN_FILES, " --exec", " --exec, ten files"].into_iter().filter_map(cost)
     }
 
     /// The overhead over bare as a part of another's.
@@ -121,10 +130,14 @@ impl Figures {
         Some(self.overhead(name)? / self.overhead(other)?)
     }
 
-    /// By how much a run is longer than the bare one of the same round.
     fn overhead(&self, name: &str) -> Option<f64> {
+        self.beyond(name, BARE)
+    }
+
+    /// By how much a run is longer than the other's of the same round.
+    fn beyond(&self, name: &str, other: &str) -> Option<f64> {
         let of = |name: &str| self.0.iter().find(|candidate| candidate.name == name);
-        let pairs = of(name)?.runs.iter().zip(&of(BARE)?.runs);
-        Some(median(pairs.map(|(run, bare)| run.microseconds - bare.microseconds)))
+        let pairs = of(name)?.runs.iter().zip(&of(other)?.runs);
+        Some(median(pairs.map(|(run, other)| run.microseconds - other.microseconds)))
     }
 }

@@ -13,6 +13,16 @@ impl Target {
     }
 }
 
+/// Which targets hold.
+pub fn summary(targets: &[Target]) {
+    let mut table = Table::new("Targets", &["measured", "at most", ""]);
+    for target in targets {
+        let verdict = if target.measured <= target.limit { "holds" } else { "MISSED" };
+        table.row(&target.what, &[format!("{:.2}", target.measured), format!("{:.2}", target.limit), verdict.to_owned()]);
+    }
+    table.print();
+}
+
 /// A table with a name in the first column and figures in the others.
 pub struct Table {
     rows: Vec<Vec<String>>,

@@ -27,10 +27,15 @@ use super::{DEADLINE, send};
 /// A command of a server that `tests/run` has installed.
 #[track_caller]
 pub fn installed(server: &str, command: &str) -> PathBuf {
-    let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
-    let path = std::env::var_os("SECRET_INIT_SERVERS").map_or_else(ours, PathBuf::from).join(server).join("bin").join(command);
+    let path = path(server, command);
     assert!(path.exists(), "there is no {}: run tests/run, which installs it", path.display());
     path
+}
+
+/// Where a command of a server is when it is installed.
+pub fn path(server: &str, command: &str) -> PathBuf {
+    let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
+    std::env::var_os("SECRET_INIT_SERVERS").map_or_else(ours, PathBuf::from).join(server).join("bin").join(command)
 }
 
 /// A server that runs.
