@@ -150,6 +150,9 @@ fn refused(errno: Errno, path: &Path) -> Failure {
         Errno::ENXIO | Errno::ENODEV => {
             Failure::new(FailureKind::Invalid, "is not a regular file").hint("a secret is read from a regular file")
         }
+        Errno::EMFILE | Errno::ENFILE => {
+            Failure::new(FailureKind::System, errno.desc().to_lowercase()).hint("the container may lack descriptors (ulimit -n)")
+        }
         _ => Failure::new(FailureKind::Unavailable { retry_after: None }, errno.desc().to_lowercase()),
     }
 }

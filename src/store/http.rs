@@ -170,7 +170,10 @@ fn tls(servers: &Servers, settings: &Settings) -> Result<ClientConfig, Failure> 
     let mut config = match &servers.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let unusable = |path: &str| Failure::new(FailureKind::Misconfigured, format!("{path}: no certificate with its key"));
+            let unusable = |path: &str| {
+                Failure::new(FailureKind::Misconfigured, format!("{path}: no certificate with its key"))
+                    .hint("both are PEM files, and the key is that of the certificate")
+            };
             let chain = certificates(Path::new(certificate), certificate)?;
             let pem = read(Path::new(key), key)?;
             let key = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unusable(key))?;
@@ -227,7 +230,8 @@ fn read(path: &Path, name: &str) -> Result<Secret, Failure> {
         let path = printable(path.as_os_str().as_encoded_bytes());
         let about = if name == path { String::new() } else { format!("{name}: ") };
         let hint = failure.hint.unwrap_or_else(|| "mount it, or name another file with PEM certificates".to_owned());
-        Failure::new(FailureKind::Misconfigured, format!("{about}{path}: {}", failure.cause)).hint(hint)
+        let kind = if failure.kind == FailureKind::System { failure.kind } else { FailureKind::Misconfigured };
+        Failure::new(kind, format!("{about}{path}: {}", failure.cause)).hint(hint)
     })
 }
 

@@ -19,7 +19,7 @@ use crate::reference::{Reference, Scheme};
 use crate::report::printable;
 use crate::secret::{Secret, Version};
 
-use api::{Api, Read, RevokeLease, RevokeSelf, Trouble};
+use api::{Api, Denial, Read, RevokeLease, RevokeSelf, Trouble};
 use setup::Setup;
 
 pub(super) const VAULT: Row = Row {
@@ -171,11 +171,18 @@ fn failure(reference: &Reference, trouble: &Trouble) -> Failure {
     let path = path.trim_start_matches('/');
     let not_found = |cause: &str| Failure::new(FailureKind::NotFound, cause);
     match trouble {
-        Trouble::Denied { status, is_token: true } => Failure::new(FailureKind::Denied, format!("the token is not valid ({status})"))
-            .hint("it may have expired or been revoked, or come from another server or namespace"),
-        Trouble::Denied { status, .. } => Failure::new(FailureKind::Denied, format!("permission denied ({status})")).hint(format!(
-            "the policy of the login needs path \"{path}\" {{ capabilities = [\"read\"] }}; secret-init policy vault prints all that it needs"
-        )),
+        Trouble::Denied { status, why } => {
+            let policy = format!(
+                "the policy of the login needs path \"{path}\" {{ capabilities = [\"read\"] }}; secret-init policy vault prints all that it needs"
+            );
+            let token = "the token may have expired or been revoked, or come from another server or namespace";
+            let (cause, hint) = match why {
+                Denial::Token => ("the token is not valid", token.to_owned()),
+                Denial::Policy => ("permission denied", policy),
+                Denial::Unsaid => ("permission denied", format!("{token}; else {policy}")),
+            };
+            Failure::new(FailureKind::Denied, format!("{cause} ({status})")).hint(hint)
+        }
         Trouble::Deleted { destroyed: true } => {
             not_found("this version was destroyed").hint("write the secret anew, or ask for another version with ?version=N")
         }

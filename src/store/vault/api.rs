@@ -73,8 +73,8 @@ pub struct Auth {
 /// Why there is no answer, as far as it shows in the answer. The words of the server are read and never kept: they may quote what was sent.
 #[derive(Clone, Debug)]
 pub enum Trouble {
-    /// 401 or 403; whether the token itself is said to be the reason.
-    Denied { status: u16, is_token: bool },
+    /// 401 or 403, and why.
+    Denied { status: u16, why: Denial },
     /// 404 with a body that tells of it.
     Deleted { destroyed: bool },
     /// 404: version 2 of KV, asked as if it were version 1.
@@ -91,6 +91,17 @@ pub enum Trouble {
     Nonsense(&'static str),
     /// Said in words already.
     Other(Failure),
+}
+
+/// Why a server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// It says that it does not know the token.
+    Token,
+    /// The policies of the token do not allow it.
+    Policy,
+    /// It does not say. `OpenBao` says nothing of a token that it does not know.
+    Unsaid,
 }
 
 impl Trouble {
@@ -129,8 +140,13 @@ impl Trouble {
                 Failure::new(FailureKind::Protocol, "the server listens for https, and was asked by http")
                     .hint("write the address with https://"),
             ),
-            400 if says("missing client token") => Self::Denied { status, is_token: true },
-            401 | 403 => Self::Denied { status, is_token: says("invalid token") || says("bad token") || says("missing client token") },
+            400 if says("missing client token") => Self::Denied { status, why: Denial::Token },
+            401 | 403 if says("invalid token") || says("bad token") || says("missing client token") => {
+                Self::Denied { status, why: Denial::Token }
+            }
+            // A policy is asked after the token was found, and its refusal comes in a list of errors.
+            401 | 403 if says("1 error occurred") => Self::Denied { status, why: Denial::Policy },
+            401 | 403 => Self::Denied { status, why: Denial::Unsaid },
             404 if says("versioned K/V") => Self::NeedsData,
             404 if says("no handler for route") => Self::NoEngine,
             404 => match serde_json::from_slice(response.body()) {
@@ -145,7 +161,9 @@ impl Trouble {
             472 | 473 => Self::Other(
                 unavailable(format!("a standby that does not answer ({status})")).hint("name the active server or its load balancer"),
             ),
-            500.. if says("is sealed") => Self::Other(unavailable(format!("sealed ({status})")).hint("unseal it")),
+            500.. if says("is sealed") => {
+                Self::Other(unavailable(format!("sealed ({status})")).hint("unseal it; one that is new has to be initialised first"))
+            }
             500.. if says("not initialized") => {
                 Self::Other(unavailable(format!("not initialised ({status})")).hint("initialise and unseal it"))
             }
@@ -284,7 +302,7 @@ struct Http {
 #[async_trait]
 impl Transport for Http {
     async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ClientError> {
-        let response = self.client.send(one_slash(request)).await.map_err(|failure| stopped(Trouble::Other(failure)))?;
+        let response = self.client.send(plain(request)).await.map_err(|failure| stopped(Trouble::Other(failure)))?;
         if response.status().is_success() { Ok(response) } else { Err(stopped(Trouble::of(&response))) }
     }
 
@@ -293,12 +311,12 @@ impl Transport for Http {
     }
 }
 
-/// The paths of vaultrs begin with a slash, which rustify puts after one of its own.
-fn one_slash(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
+/// The paths of vaultrs begin with a slash, which rustify puts after one of its own; and it puts `?` before a query that is empty.
+fn plain(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
     let text = request.uri().to_string();
-    if let Some((before, after)) = text.split_once("/v1//")
-        && let Ok(uri) = Uri::from_str(&format!("{before}/v1/{after}"))
-    {
+    let text = text.strip_suffix('?').unwrap_or(&text);
+    let text = text.split_once("/v1//").map_or_else(|| text.to_owned(), |(before, after)| format!("{before}/v1/{after}"));
+    if let Ok(uri) = Uri::from_str(&text) {
         *request.uri_mut() = uri;
     }
     request
