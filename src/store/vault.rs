@@ -176,12 +176,12 @@ fn failure(reference: &Reference, trouble: &Trouble) -> Failure {
                 "the policy of the login needs path \"{path}\" {{ capabilities = [\"read\"] }}; secret-init policy vault prints all that it needs"
             );
             let token = "the token may have expired or been revoked, or come from another server or namespace";
-            let (cause, hint) = match why {
-                Denial::Token => ("the token is not valid", token.to_owned()),
-                Denial::Policy => ("permission denied", policy),
-                Denial::Unsaid => ("permission denied", format!("{token}; else {policy}")),
-            };
-            Failure::new(FailureKind::Denied, format!("{cause} ({status})")).hint(hint)
+            let denied = Failure::new(FailureKind::Denied, format!("permission denied ({status})"));
+            match why {
+                Denial::Token => Failure::new(FailureKind::Denied, format!("the token is not valid ({status})")).hint(token),
+                Denial::Policy => denied.hint(policy),
+                Denial::Unsaid => denied.hint(format!("{token}; else {policy}")),
+            }
         }
         Trouble::Deleted { destroyed: true } => {
             not_found("this version was destroyed").hint("write the secret anew, or ask for another version with ?version=N")
