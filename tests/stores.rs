@@ -29,6 +29,9 @@ static STACK: LazyLock<MiniStack> = LazyLock::new(|| MiniStack::start(true));
 
 const CANARY: &str = "hunter2-canary";
 
+/// Variables, as a store reads them.
+type Given = Vec<(&'static str, Vec<u8>)>;
+
 /// What a row of the table needs to be tried: a place with secrets, and how a secret in it is called.
 struct Subject {
     scheme: Scheme,
@@ -38,7 +41,7 @@ struct Subject {
     /// Writes the secret.
     put: fn(&World, &str, &[u8]),
     /// What the store reads.
-    variables: fn(&World) -> Vec<(&'static str, Vec<u8>)>,
+    variables: fn(&World) -> Given,
     /// A store that has everything that is asked of it.
     has_failures: bool,
 }
