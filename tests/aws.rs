@@ -8,7 +8,7 @@ mod support;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use support::servers::faults::{Answer, Faults, Request, nobody};
+use support::servers::faults::{Answer, Faults, nobody};
 use support::servers::ministack::{ISSUER, Keys, MiniStack, REGION};
 use support::{Outcome, Start, World};
 
@@ -166,9 +166,9 @@ fn a_hundred_secrets_are_five_requests() {
         let name = if number % 2 == 0 { format!("aws-sm:many/{number}") } else { arn };
         started = started.variable(format!("V{number}"), name);
     }
-    let values: String = (0..100).map(|number| format!("$V{number} ")).collect();
+    let values: Vec<String> = (0..100).map(|number| format!("$V{number}")).collect();
     let expected: Vec<String> = (0..100).map(|number| format!("v{number}")).collect();
-    assert_eq!(started.shell(&format!("echo {values}")).finishes().succeeds(), expected.join(" ") + "\n");
+    assert_eq!(started.shell(&format!("echo {}", values.join(" "))).finishes().succeeds(), expected.join(" ") + "\n");
     assert_eq!(asked(&stack), ["secretsmanager.BatchGetSecretValue"; 5]);
 }
 
@@ -259,10 +259,10 @@ fn a_parameter_that_is_denied_does_not_spoil_the_others() {
     let server = Faults::start(|request, _| {
         let names: Vec<String> = serde_json::from_value(request.json()["Names"].clone()).unwrap();
         let parameter = |name: &String| json!({"Name": name, "Value": "v", "Version": 1, "Type": "String"});
-        match names.iter().any(|name| name == "/b") {
-            true => complaint(400, "AccessDeniedException", "hunter2"),
-            false => Answer::json(&json!({"Parameters": names.iter().map(parameter).collect::<Vec<_>>(), "InvalidParameters": []})),
+        if names.iter().any(|name| name == "/b") {
+            return complaint(400, "AccessDeniedException", "hunter2");
         }
+        Answer::json(&json!({"Parameters": names.iter().map(parameter).collect::<Vec<_>>(), "InvalidParameters": []}))
     });
     let world = World::new();
     let told = at(&server, &world).variable("A", "aws-ssm:/a").variable("B", "aws-ssm:/b").variable("C", "aws-ssm:/c");
@@ -409,8 +409,14 @@ fn complaint(status: u16, code: &str, message: &str) -> Answer {
         .body(json!({"__type": code, "Message": message}).to_string())
 }
 
-fn is(request: &Request, action: &str) -> bool {
-    request.header("x-amz-target").is_some_and(|target| target.ends_with(action))
+/// A server that gives each secret its name as its value, and says this to a batch.
+fn one_by_one(batch: impl Fn() -> Answer + Send + Sync + 'static) -> Faults {
+    Faults::start(move |request, _| {
+        if request.header("x-amz-target").is_some_and(|target| target.ends_with("BatchGetSecretValue")) {
+            return batch();
+        }
+        Answer::json(&value(request.json()["SecretId"].as_str().unwrap()))
+    })
 }
 
 fn value(id: &str) -> Value {
@@ -439,10 +445,7 @@ fn who_is_asked_too_often_is_asked_again_later() {
 
 #[test]
 fn a_batch_that_is_throttled_is_fetched_one_by_one() {
-    let server = Faults::start(|request, _| match is(request, "BatchGetSecretValue") {
-        true => complaint(400, "ThrottlingException", "Rate exceeded"),
-        false => Answer::json(&value(request.json()["SecretId"].as_str().unwrap())),
-    });
+    let server = one_by_one(|| complaint(400, "ThrottlingException", "Rate exceeded"));
     let world = World::new();
     let started = (0..5).fold(at(&server, &world), |start, number| start.variable(format!("V{number}"), format!("aws-sm:s{number}")));
     assert_eq!(started.shell("echo $V0 $V1 $V2 $V3 $V4").finishes().succeeds(), "s0 s1 s2 s3 s4\n");
@@ -451,13 +454,12 @@ fn a_batch_that_is_throttled_is_fetched_one_by_one() {
 
 #[test]
 fn what_a_batch_leaves_out_is_asked_for_alone() {
-    let server = Faults::start(|request, _| match is(request, "BatchGetSecretValue") {
-        true => Answer::json(&json!({
+    let server = one_by_one(|| {
+        Answer::json(&json!({
             "SecretValues": [value("s3"), value("s1")],
             "Errors": [{"SecretId": "s0", "ErrorCode": "ResourceNotFoundException", "Message": "hunter2"}],
             "NextToken": "more"
-        })),
-        false => Answer::json(&value(request.json()["SecretId"].as_str().unwrap())),
+        }))
     });
     let world = World::new();
     let started = (1..5).fold(at(&server, &world), |start, number| start.variable(format!("V{number}"), format!("aws-sm:s{number}")));
@@ -719,12 +721,13 @@ fn what_is_wrong_with_the_setup_is_told_in_the_plan() {
     }
 }
 
+const TRIED: &str =
+    "hint: tried: AWS_ACCESS_KEY_ID, a profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI";
+
 #[test]
 fn without_credentials_the_message_says_what_was_tried() {
     let world = World::new();
     let told = || world.secret_init().variable("AWS_REGION", REGION);
-    const TRIED: &str =
-        "hint: tried: AWS_ACCESS_KEY_ID, a profile, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI";
     let fails = |start: Start, cause: &str, metadata: &str| {
         tries(start, "aws-sm:x").fails(77, &[&format!("A: aws-sm:x: {cause}"), &format!("{TRIED}, {metadata}"), LAST]);
     };
