@@ -44,6 +44,8 @@ pub struct Servers {
 pub struct Client {
     client: reqwest::Client,
     allows_http: bool,
+    /// The host and port of the proxy, for messages.
+    proxy: Option<String>,
 }
 
 impl Client {
@@ -65,11 +67,12 @@ impl Client {
             .dns_resolver(Arc::new(Names))
             .no_proxy()
             .tls_backend_preconfigured(tls(servers, settings)?);
-        if let Some(proxy) = proxy(servers, settings)? {
+        let (proxy, name) = proxy(servers, settings)?.unzip();
+        if let Some(proxy) = proxy {
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|_| Failure::new(FailureKind::Misconfigured, "no HTTP client can be made"))?;
-        Ok(Self { client, allows_http: settings.allow_http })
+        Ok(Self { client, allows_http: settings.allow_http, proxy: name })
     }
 
     /// Sends a request, once, and takes the whole answer, whatever its status.
@@ -82,13 +85,23 @@ impl Client {
         let request = reqwest::Request::try_from(request).map_err(|_| Failure::new(FailureKind::Misconfigured, "the address is no URL"))?;
         check_address(request.url(), self.allows_http)?;
         let host = host_and_port(request.url());
-        let mut response = self.client.execute(request).await.map_err(|error| failure(&host, &error))?;
+        let proxy = self.proxy.as_ref().filter(|_| request.url().scheme() == "https" && !is_near(request.url()));
+        let failure = |error: &reqwest::Error| {
+            let failure = failure(&host, error);
+            match proxy {
+                Some(proxy) if error.is_connect() && failure.is_temporary() => {
+                    failure.hint(format!("it is asked by the proxy {proxy}, unless NO_PROXY names it: does that run, and let us through?"))
+                }
+                _ => failure,
+            }
+        };
+        let mut response = self.client.execute(request).await.map_err(|error| failure(&error))?;
         let mut builder = Response::builder().status(response.status());
         if let Some(headers) = builder.headers_mut() {
             *headers = response.headers().clone();
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&host, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
             if body.len() + chunk.len() > LARGEST {
                 let failure = Failure::new(FailureKind::Protocol, format!("{host}: the answer is larger than 8 MiB"));
                 return Err(failure.hint("is this its address? no answer with a secret is so large"));
@@ -147,18 +160,21 @@ fn host_and_port(url: &Url) -> String {
     url.port_or_known_default().map_or(host.clone(), |port| format!("{host}:{port}"))
 }
 
-/// The proxy that the environment names for https, as curl reads it, but never to what is near. Plain http goes by none.
-fn proxy(servers: &Servers, settings: &Settings) -> Result<Option<Proxy>, Failure> {
+/// The proxy that the environment names for https, as curl reads it, but never to what is near; and its host and port. Plain http goes by none.
+fn proxy(servers: &Servers, settings: &Settings) -> Result<Option<(Proxy, String)>, Failure> {
     const NEAR: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32";
     let variable = |names: &[&str]| names.iter().find_map(|name| settings.variables.text(name).map(str::to_owned));
     let Some(proxy) = servers.proxy.clone().or_else(|| variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])) else {
         return Ok(None);
     };
     let but = variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
-    let proxy = Proxy::https(proxy).map_err(|_| {
-        Failure::new(FailureKind::Misconfigured, "the proxy is no URL").hint("check HTTPS_PROXY; it is written like http://HOST:PORT")
-    })?;
-    Ok(Some(proxy.no_proxy(NoProxy::from_string(&format!("{NEAR},{but}")))))
+    let wrong =
+        || Failure::new(FailureKind::Misconfigured, "the proxy is no URL").hint("check HTTPS_PROXY; it is written like http://HOST:PORT");
+    let whole = if proxy.contains("://") { proxy } else { format!("http://{proxy}") };
+    let url = Url::parse(&whole).ok().filter(Url::has_host).ok_or_else(wrong)?;
+    let name = host_and_port(&url);
+    let proxy = Proxy::https(url).map_err(|_| wrong())?;
+    Ok(Some((proxy.no_proxy(NoProxy::from_string(&format!("{NEAR},{but}"))), name)))
 }
 
 fn tls(servers: &Servers, settings: &Settings) -> Result<ClientConfig, Failure> {
