@@ -35,8 +35,10 @@
 mod support;
 
 use std::fs;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use support::servers::faults::{Answer, Faults};
 use support::{DEADLINE, Outcome, Running, Start, World, binary, children, eventually, is_ours, send, status_field};
 
 /// Prints the number of each signal that arrives, also of those that the C library keeps for itself; 64 ends it.
@@ -68,6 +70,18 @@ fn all_ways(world: &World) -> [Start; 3] {
     [world.secret_init(), world.secret_init().as_pid_1(), world.secret_init().flag("--exec")]
 }
 
+/// The same, and each with a secret of a store that is asked over a network, for which there is one process more.
+fn with_a_store(starts: impl IntoIterator<Item = Start>) -> Vec<Start> {
+    static STORE: LazyLock<Faults> = LazyLock::new(|| Faults::always(Answer::json(&serde_json::json!({"data": {"k": "v"}}))));
+    let remote = |start: &Start| {
+        let start = start.clone().variable("VAULT_ADDR", &STORE.address).variable("VAULT_TOKEN", "t0ken");
+        start.variable("REMOTE", "vault:secret/app#k")
+    };
+    let local: Vec<Start> = starts.into_iter().collect();
+    let remote: Vec<Start> = if cfg!(feature = "vault") { local.iter().map(remote).collect() } else { Vec::new() };
+    [local, remote].concat()
+}
+
 fn recorder(start: &Start) -> (Running, i32) {
     let mut running = start.clone().program(["python3", "-c", RECORDER]).spawn();
     running.line("ready");
@@ -89,10 +103,9 @@ fn supervisor(running: &Running) -> i32 {
 
 /// The process that is or becomes the program, which lives as long as the test needs it.
 fn program(supervisor: i32) -> i32 {
-    eventually("the program runs", || {
-        let child = *children(supervisor).first()?;
-        (!is_ours(child)).then_some(child)
-    })
+    // One that has ended and is not yet reaped runs nothing.
+    let runs_something = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    eventually("the program runs", || children(supervisor).into_iter().find(|&child| runs_something(child) && !is_ours(child)))
 }
 
 /// The system call that a process waits in, once it really sleeps.
@@ -269,7 +282,7 @@ fn a_signal_that_we_may_not_send_is_no_reason_to_end() {
 #[test]
 fn the_program_leads_a_group_of_its_own_in_our_session() {
     let world = World::new();
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         let mut running = start.listens().shell("echo ready; read x").spawn();
         running.line("ready");
         let supervisor = supervisor(&running);
@@ -308,7 +321,7 @@ os.execv(sys.argv[1], sys.argv[1:])
     let look = ["/bin/grep", "-E", "^Sig(Blk|Ign|Cgt)|^ShdPnd", "/proc/self/status"];
     let world = World::new();
     for launcher in launchers {
-        for start in all_ways(&world) {
+        for start in with_a_store(all_ways(&world)) {
             let start = launcher.iter().fold(start, |start, word| start.under([*word])).program(look);
             let bare = start.clone().bare().finishes().succeeds();
             assert_eq!(bare.lines().count(), 4);
@@ -320,7 +333,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 #[test]
 fn a_parent_that_ignores_child_signals_does_not_make_us_hang() {
     let world = World::new();
-    for start in all_ways(&world) {
+    for start in with_a_store(all_ways(&world)) {
         let outcome = start.under(["env", "--ignore-signal=CHLD"]).shell("exit 7").finishes();
         assert_eq!(outcome.code(), 7);
     }
@@ -333,7 +346,7 @@ const WITH_DESCRIPTORS: [&str; 4] = ["sh", "-c", "exec 5</dev/zero 9</etc/hostna
 fn the_program_gets_the_inherited_descriptors_and_none_of_ours() {
     let world = World::new();
     let secret = world.file("secret", "s3cret");
-    for start in all_ways(&world) {
+    for start in with_a_store(all_ways(&world)) {
         // With a secret file there are a directory and its lock, too.
         let start = start.under(WITH_DESCRIPTORS).directory(world.directory());
         let start = start.variable("TOKEN_FILE", format!("${{file:{}}}", secret.display())).program(["ls", "/proc/self/fd"]);
@@ -346,7 +359,7 @@ fn the_program_gets_the_inherited_descriptors_and_none_of_ours() {
 #[test]
 fn an_inherited_pipe_ends_when_the_program_closes_it() {
     let world = World::new();
-    for (number, start) in both_ways(&world).into_iter().enumerate() {
+    for (number, start) in with_a_store(both_ways(&world)).into_iter().enumerate() {
         let pipe = world.path.join(format!("pipe{number}"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let (sender, ended) = std::sync::mpsc::channel();
@@ -370,7 +383,7 @@ fn closed_standard_streams_are_inherited_closed() {
     for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
         let launcher = format!("exec \"$@\" {closed}");
         let seen = world.path.join("seen");
-        for start in all_ways(&world) {
+        for start in with_a_store(all_ways(&world)) {
             let start = start.under(["sh", "-c", &launcher, "sh"]).directory(world.directory());
             let start = start.variable("TOKEN_FILE", format!("${{file:{}}}", secret.display())).program([&list, &seen]);
             let [bare, ours] = [start.clone().bare(), start].map(|start| {
@@ -385,7 +398,7 @@ fn closed_standard_streams_are_inherited_closed() {
 #[test]
 fn listen_pid_that_names_us_names_the_program() {
     let world = World::new();
-    for start in all_ways(&world) {
+    for start in with_a_store(all_ways(&world)) {
         let ours = start.clone().under(["sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"", "sh"]);
         ours.shell("[ $LISTEN_PID = $$ ] && [ $LISTEN_FDS = 1 ]").finishes().succeeds();
         let of_another = start.variable("LISTEN_PID", "999999");
@@ -396,7 +409,7 @@ fn listen_pid_that_names_us_names_the_program() {
 #[test]
 fn the_program_keeps_the_working_directory_and_we_leave_it() {
     let world = World::new();
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         let mut running = start.in_directory(&world.path).listens().shell("pwd; read x").spawn();
         assert_eq!(running.line("/"), world.path.to_str().unwrap());
         let supervisor = supervisor(&running);
@@ -425,7 +438,7 @@ fn options_after_the_program_are_its_own() {
 fn every_exit_code_is_passed_on() {
     let world = World::new();
     for code in 0..=255 {
-        for start in all_ways(&world) {
+        for start in with_a_store(all_ways(&world)) {
             assert_eq!(start.shell(&format!("exit {code}")).finishes().code(), code);
         }
     }
@@ -495,7 +508,7 @@ fn two_thousand_orphans_are_reaped() {
 #[test]
 fn orphans_that_end_with_the_program_do_not_hide_its_exit_code() {
     let world = World::new();
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         let together = "
             for (1..50) { if (!fork) { fork or sleep 1000; exit } }
             1 while wait > 0;
@@ -732,7 +745,7 @@ fn term_right_after_the_spawn_is_never_lost() {
 #[test]
 fn term_a_varied_moment_after_the_spawn_is_never_lost() {
     let world = World::new();
-    for start in [world.secret_init(), world.secret_init().flag("--group"), world.secret_init().flag("--exec")] {
+    for start in with_a_store([world.secret_init(), world.secret_init().flag("--group"), world.secret_init().flag("--exec")]) {
         for round in 0..200 {
             let running = start.clone().program(programs()[round as usize % 2]).spawn();
             busy_for(Duration::from_micros(25) * round);
@@ -866,7 +879,7 @@ fn term_while_secrets_are_read_ends_the_start_in_every_mode() {
 #[test]
 fn other_signals_during_the_start_wait_for_the_program() {
     let world = World::new();
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         // Python starts slowly enough to be late for the signals that come before it is ready, unless it blocks them: so they are blocked from the start.
         let start = start.under(["env", "--block-signal"]).program(["python3", "-c", RECORDER]);
         let running = start.spawn();
@@ -897,7 +910,7 @@ const WAITS: &str = "trap 'echo got' USR1; echo ready; read x; sleep 1.1; echo s
 #[test]
 fn at_rest_nothing_wakes_us() {
     let world = World::new();
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         let mut running = start.listens().shell(WAITS).spawn();
         running.line("ready");
         let supervisor = supervisor(&running);
@@ -920,7 +933,7 @@ fn at_rest_nothing_wakes_us() {
 fn one_thread_and_little_memory() {
     let world = World::new();
     let secret = world.file("secret", vec![b'x'; 100_000]);
-    for start in both_ways(&world) {
+    for start in with_a_store(both_ways(&world)) {
         let mut running = start.listens().variable("TOKEN_FILE", &secret).shell("echo ready; read x").spawn();
         running.line("ready");
         let supervisor = supervisor(&running);
@@ -928,7 +941,9 @@ fn one_thread_and_little_memory() {
         let rollup = fs::read_to_string(format!("/proc/{supervisor}/smaps_rollup")).unwrap();
         let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
         let dirty: u32 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(dirty <= 512, "{dirty} KiB");
+        // Without optimisation there is more that the loader has to relocate.
+        let limit = if cfg!(debug_assertions) { 4096 } else { 512 };
+        assert!(dirty <= limit, "{dirty} KiB");
         running.say("");
         running.finishes().succeeds();
     }
