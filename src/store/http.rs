@@ -42,7 +42,7 @@ pub struct Servers {
 /// A client. It keeps connections open as long as it lives.
 #[derive(Clone, Debug)]
 pub struct Client {
-    client: reqwest::Client,
+    inner: reqwest::Client,
     allows_http: bool,
     /// The host and port of the proxy, for messages.
     proxy: Option<String>,
@@ -72,7 +72,7 @@ impl Client {
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|_| Failure::new(FailureKind::Misconfigured, "no HTTP client can be made"))?;
-        Ok(Self { client, allows_http: settings.allow_http, proxy: name })
+        Ok(Self { inner: client, allows_http: settings.allow_http, proxy: name })
     }
 
     /// Sends a request, once, and takes the whole answer, whatever its status.
@@ -95,7 +95,7 @@ impl Client {
                 _ => failure,
             }
         };
-        let mut response = self.client.execute(request).await.map_err(|error| failure(&error))?;
+        let mut response = self.inner.execute(request).await.map_err(|error| failure(&error))?;
         let mut builder = Response::builder().status(response.status());
         if let Some(headers) = builder.headers_mut() {
             *headers = response.headers().clone();
