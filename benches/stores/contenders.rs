@@ -235,8 +235,8 @@ impl Aws {
         candidates.push(Candidate::new(CURL, 1, self.curl()));
         let home = [login, vec![format!("HOME={}", clients.folder.display())]].concat();
         for count in COUNTS {
-            candidates.push(Candidate::new("aws, in a loop", count, looped(AWS_LOOP, count, &installed("clients", "aws"), &home)));
-            let python = installed("clients", "python");
+            candidates.push(Candidate::new("aws, in a loop", count, looped(AWS_LOOP, count, &installed("awscli", "aws"), &home)));
+            let python = installed("awscli", "python");
             let command = Command::new([python.to_str().unwrap(), &clients.boto3, &count.to_string()], &home);
             candidates.push(Candidate::new(BOTO3, count, command));
         }

@@ -19,7 +19,7 @@ pub fn value(number: usize) -> String {
 
 /// What is not installed, and how to change that.
 pub fn missing() -> Vec<String> {
-    let wanted = [("openbao", "bao", "tests/run"), ("ministack", "python", "tests/run"), ("clients", "aws", "benches/install")];
+    let wanted = [("openbao", "bao", "tests/run"), ("ministack", "python", "tests/run"), ("awscli", "aws", "benches/install")];
     let is_missing = |(server, command, _): &(&str, &str, _)| !crate::support::servers::path(server, command).exists();
     wanted.into_iter().filter(is_missing).map(|(server, _, script)| format!("{server} is missing: {script} installs it")).collect()
 }
