@@ -36,10 +36,17 @@ pub(super) fn check(reference: &Reference) -> Result<(), Malformed> {
     if reference.region().is_some_and(|region| !is_region(region)) {
         return Err(Malformed::hint("the region is none", "regions are written like eu-central-1"));
     }
-    if reference.arn().is_none() {
-        let has_colon = reference.scheme == Scheme::AwsSecretsManager && reference.locator.contains(&b':');
-        let complaint = || Malformed::hint("a name in Secrets Manager has no colon", "a key stands after #, a version in ?version=");
-        return if has_colon { Err(complaint()) } else { Ok(()) };
+    let colons = reference.locator.iter().filter(|&&byte| byte == b':').count();
+    match (reference.scheme, reference.arn().is_some()) {
+        // Three stand before the name in an ARN. What ECS has behind it is taken away.
+        (Scheme::AwsSecretsManager, is_arn) if colons > if is_arn { 3 } else { 0 } => {
+            return Err(Malformed::hint("a name in Secrets Manager has no colon", "a key stands after #, a version in ?version="));
+        }
+        (Scheme::AwsParameterStore, false) if colons > 1 => {
+            return Err(Malformed::hint("a name in Parameter Store has no colon", "one stands between it and a version or a label"));
+        }
+        (_, false) => return Ok(()),
+        (_, true) => {}
     }
     if reference.store_option("region").is_some() {
         return Err(Malformed::new("the ARN has a region already"));

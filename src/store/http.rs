@@ -112,10 +112,9 @@ impl Client {
     }
 }
 
-/// When an answer asks to be tried again: seconds, as all stores write it; a date is not looked at.
-pub fn retry_after<T>(response: &Response<T>) -> Option<Duration> {
-    let header = response.headers().get("retry-after")?.to_str().ok()?;
-    header.trim().parse().ok().map(Duration::from_secs)
+/// When an answer asks to be tried again, by its header `Retry-After`: seconds, as all stores write it; a date is not looked at.
+pub fn retry_after(header: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(header).ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Whether a store may be at an address: `https`, or `http` to this very machine or where it was allowed.

@@ -15,6 +15,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::super::http::retry_after;
 use super::super::{Failure, FailureKind};
 use super::setup::Setup;
 use super::wire::{carried, causes};
@@ -81,7 +82,7 @@ fn unread(answer: &HttpResponse) -> Complaint<'static> {
     };
     Complaint {
         status: answer.status().as_u16(),
-        retry_after: header("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs),
+        retry_after: header("retry-after").and_then(|header| retry_after(header.as_bytes())),
         skew: theirs.and_then(difference).filter(|skew| *skew > TOO_MUCH),
         ..Complaint::default()
     }

@@ -130,7 +130,8 @@ impl Trouble {
     fn of(response: &Response<Vec<u8>>) -> Self {
         let says = |text: &str| contains(response.body(), text);
         let status = response.status().as_u16();
-        let unavailable = |cause: String| Failure::new(FailureKind::Unavailable { retry_after: retry_after(response) }, cause);
+        let retry_after = response.headers().get("retry-after").and_then(|header| retry_after(header.as_bytes()));
+        let unavailable = |cause: String| Failure::new(FailureKind::Unavailable { retry_after }, cause);
         match status {
             300..=399 => Self::Other(
                 Failure::new(FailureKind::Protocol, format!("the server redirects ({status}), and a token is not sent elsewhere"))
