@@ -36,7 +36,7 @@ pub(super) fn check(reference: &Reference) -> Result<(), Malformed> {
     if reference.region().is_some_and(|region| !is_region(region)) {
         return Err(Malformed::hint("the region is none", "regions are written like eu-central-1"));
     }
-    let colons = reference.locator.iter().filter(|&&byte| byte == b':').count();
+    let colons = reference.locator.split(|&byte| byte == b':').count() - 1;
     match (reference.scheme, reference.arn().is_some()) {
         // Three stand before the name in an ARN. What ECS has behind it is taken away.
         (Scheme::AwsSecretsManager, is_arn) if colons > if is_arn { 3 } else { 0 } => {
