@@ -17,8 +17,9 @@ use crate::report::{Code, Failure, Problem, os_error};
 use crate::run::c_string;
 use crate::secret::Secret;
 
-/// When memory runs out this process is to go, and not the program nor PID 1. Without /proc, or where it is not allowed, it is as it was.
+/// When memory runs out this process is to go, and not the program nor PID 1; and when the supervisor is gone. Where that is not allowed it is as it was.
 pub fn prefer_to_be_killed() {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 

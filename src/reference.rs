@@ -398,12 +398,25 @@ impl Reference {
         }
         match self.scheme {
             Scheme::File | Scheme::Dotenv if !self.locator.starts_with(b"/") => Err(Malformed::new("the path is not absolute")),
+            Scheme::Vault | Scheme::Bao => self.check_api_path(),
             Scheme::Cred if !is_component(&self.locator) => {
                 Err(Malformed::new("the name of a credential is one path component of A-Z a-z 0-9 _ . -"))
             }
             Scheme::AwsSecretsManager | Scheme::AwsParameterStore => arn::check(self),
             _ => Ok(()),
         }
+    }
+
+    /// What holds for paths of Vault's API: what is written is what is asked for.
+    fn check_api_path(&self) -> Result<(), Malformed> {
+        if !std::str::from_utf8(&self.locator).is_ok_and(is_api_path) {
+            return Err(Malformed::hint("the path has a part . or .., or characters that no path has", "write the path as the API has it"));
+        }
+        let is_number = |version: &str| !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+        if self.store_option("version").is_some_and(|version| !is_number(version)) {
+            return Err(Malformed::new("version takes a number"));
+        }
+        Ok(())
     }
 
     /// What holds for the part that is taken.
@@ -636,6 +649,12 @@ pub fn file_mode(text: &str) -> Option<u32> {
 
 /// [`file_mode`] as a regular expression (ECMA 262).
 pub const MODE_PATTERN: &str = "^0?[46][04][04]$";
+
+/// Whether a text is a path of an API that a URL takes as it is: parts that are neither `.` nor `..`, without control characters.
+#[must_use]
+pub fn is_api_path(text: &str) -> bool {
+    !text.chars().any(char::is_control) && text.split('/').all(|part| !matches!(part, "." | ".."))
+}
 
 /// Whether bytes are one harmless name of a file: `A-Z a-z 0-9 _ . -`, at most 128, and not beginning with `..` nor being `.`.
 #[must_use]

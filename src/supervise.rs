@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{Pid, getpid};
 
-use crate::cli::{Command, Options};
+use crate::cli::{Command, Options, TIMEOUT};
 use crate::handshake::{self, Heard, Starter, Watcher};
 use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, os_error};
@@ -98,7 +98,9 @@ pub fn run(
     let terminal = Terminal::ours();
     let runner = Runner::spawn(terminal.as_ref(), start)?;
     environ::wipe();
-    let outcome = wait_for_start(&signals, runner, |delivered| Runner::spawn(terminal.as_ref(), |start| go_on(start, delivered)));
+    // The stores see to it themselves, unless a library of theirs or a file system blocks.
+    let deadline = Deadline::after(options.timeout.unwrap_or(TIMEOUT) + GRACE);
+    let outcome = wait_for_start(&signals, runner, deadline, |delivered| Runner::spawn(terminal.as_ref(), |start| go_on(start, delivered)));
     // The program has its own: ours would keep a mount busy.
     let _ = nix::unistd::chdir("/");
     match outcome {
@@ -151,6 +153,13 @@ fn no_room(what: &str, error: &std::io::Error) -> Failure {
     Failure { problems: vec![problem], summary: consequence(Command::Supervise).to_owned() }
 }
 
+impl Runner {
+    fn kill(&self) {
+        signal::send(Pid::from_raw(-self.process.as_raw()), Signal::KILL);
+        let _ = process::wait_for(self.process);
+    }
+}
+
 /// How a start went.
 enum Outcome {
     /// It failed, or was ended: there is no program.
@@ -166,14 +175,19 @@ enum Outcome {
 }
 
 /// Waits until the runner has become the program, or not. `replace` makes another when the first was the agent.
-fn wait_for_start(signals: &SignalFd, mut runner: Runner, replace: impl FnOnce(OwnedFd) -> Result<Runner, Failure>) -> Outcome {
+fn wait_for_start(
+    signals: &SignalFd,
+    mut runner: Runner,
+    deadline: Deadline,
+    replace: impl FnOnce(OwnedFd) -> Result<Runner, Failure>,
+) -> Outcome {
     let mut replace = Some(replace);
     let mut held = Mask::NONE;
     let mut lock = None;
     let mut buffer = Buffer::default();
     loop {
         let mut ready = [PollFd::new(runner.watcher.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut ready, Deadline::NEVER.timeout());
+        let _ = poll(&mut ready, deadline.timeout());
         match runner.watcher.hear() {
             // Who still can take the token now knows that the runner died before it could become anything.
             Heard::Closed if runner.watcher.abort() => return Outcome::Ended(died(runner.process)),
@@ -193,11 +207,16 @@ fn wait_for_start(signals: &SignalFd, mut runner: Runner, replace: impl FnOnce(O
         }
         for received in signals.read(&mut buffer) {
             if runner.watcher.abort() {
-                signal::send(Pid::from_raw(-runner.process.as_raw()), Signal::KILL);
-                let _ = process::wait_for(runner.process);
+                runner.kill();
                 return Outcome::Ended(received.signal.exit_code());
             }
             held = held.with(received.signal);
+        }
+        if deadline.has_passed() && runner.watcher.abort() {
+            runner.kill();
+            let problem = Problem::new(Code::Unavailable, "the start took longer than --timeout; the program was not started")
+                .hint("does a file system that a secret or a login lies in answer?");
+            return Outcome::Ended(Failure::from(problem).print(false));
         }
     }
 }

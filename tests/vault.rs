@@ -491,6 +491,129 @@ fn a_restarted_server_serves_the_next_start() {
     assert_eq!(gets(bao.told(world.secret_init()).variable("VAULT_TOKEN", &bao.root), "vault:secret/data/app#k"), "v");
 }
 
+#[test]
+fn a_path_that_would_lead_elsewhere_is_refused_before_anybody_is_asked() {
+    let world = World::new();
+    for path in ["secret/data/../x", "secret/data/%2e%2e/x", "./secret/x", "..", "secret/a%0d%0aX:%20y"] {
+        let outcome = start(&world).variable("A", format!("vault:{path}#k")).program(["true"]).finishes();
+        assert_eq!(outcome.code(), 78, "{path}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("the path has a part . or .., or characters that no path has"), "{}", outcome.stderr);
+    }
+    for (name, value) in [("VAULT_PATH", "../../sys"), ("VAULT_USERNAME", "../x")] {
+        let told = BAO.told(world.secret_init()).variable("VAULT_USERNAME", "app").variable("VAULT_PASSWORD", "p").variable(name, value);
+        let outcome = told.variable("A", "vault:secret/data/x#k").flag("plan").finishes();
+        assert_eq!(outcome.code(), 78, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(" is no path\n"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_denied_path_is_no_theft_of_a_wrapped_secret_id_that_is_good_once() {
+    let bao = OpenBao::start();
+    bao.auth("approle", "approle");
+    bao.kv("good", &json!({"k": "g"}));
+    bao.policy("good", "path \"secret/data/good\" { capabilities = [\"read\"] }");
+    bao.succeeds("POST", "auth/approle/role/once", &json!({"token_policies": ["good"], "secret_id_num_uses": 1}));
+    let role_id = bao.succeeds("GET", "auth/approle/role/once/role-id", &Value::Null)["data"]["role_id"].as_str().unwrap().to_owned();
+    let world = World::new();
+    let wrapped = world.file("wrapped", bao.wrapped("POST", "auth/approle/role/once/secret-id", &json!({})));
+    let auth =
+        json!({"method": "approle", "role_id": role_id, "secret_id_file": wrapped, "creation_path": "auth/approle/role/once/secret-id"});
+    let config = json!({"stores": {"vault": {"address": bao.address, "ca_file": bao.ca, "auth": auth}}});
+    let started = world.secret_init().flag("--config").flag(world.file("config.yaml", config.to_string()));
+    let started = started.variable("A", "vault:secret/data/good#k").variable("B", "vault:secret/data/denied#k");
+    let outcome = started.program(["true"]).finishes();
+    assert_eq!(outcome.code(), 77, "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("secret-init: B: vault:secret/data/denied#k: permission denied (403)\n"), "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("secret-init: 1 of 2 secrets failed; the program was not started\n"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_rehearsal_gives_back_its_leases_though_another_path_is_denied_and_says_which_it_could_not() {
+    let postgres = Postgres::start();
+    let bao = OpenBao::start();
+    bao.database(&postgres);
+    bao.auth("userpass", "userpass");
+    bao.policy("app", "path \"database/creds/app\" { capabilities = [\"read\"] }");
+    bao.succeeds("POST", "auth/userpass/users/app", &json!({"password": "pass", "token_policies": ["app"]}));
+    let world = World::new();
+    let told = || bao.told(world.secret_init()).variable("A", "vault:database/creds/app#username").flag("check");
+    let leases =
+        || bao.request("LIST", "sys/leases/lookup/database/creds/app", &Value::Null).1["data"]["keys"].as_array().map_or(0, Vec::len);
+    let login = told().variable("VAULT_USERNAME", "app").variable("VAULT_PASSWORD", "pass").variable("B", "vault:secret/data/denied#k");
+    assert_eq!(login.finishes().code(), 77);
+    assert_eq!((bao.requests("database/creds/app").len(), leases()), (1, 0));
+
+    let given = told().variable("VAULT_TOKEN", bao.token(&["app"])).finishes();
+    assert!(
+        given.stderr.contains("vault: a lease of database/creds/app could not be given back, and ends by itself\n"),
+        "{}",
+        given.stderr
+    );
+    assert_eq!(leases(), 1);
+    warned(given);
+}
+
+#[test]
+fn an_answer_that_is_not_what_it_should_be_is_no_secret() {
+    use support::servers::faults::{Answer, Faults};
+    let world = World::new();
+    for (answer, path, code, cause) in [
+        (json!(["secret"]), "secret/data/x", 76, "the answer is not Vault's: it is not the JSON that it should be"),
+        (
+            json!({"data": {"data": {"k": "v"}, "metadata": {"version": "3"}}}),
+            "secret/data/x",
+            76,
+            "the answer is not Vault's: the version in it is no number",
+        ),
+        (
+            json!({"data": {"password": "old", "ttl": 0, "rotation_period": 60}}),
+            "database/static-creds/x",
+            69,
+            "the password of the static role is being changed",
+        ),
+    ] {
+        let server = Faults::always(Answer::json(&answer));
+        let told = world.secret_init().variable("VAULT_ADDR", &server.address).variable("VAULT_TOKEN", "t").flag("--timeout").flag("1s");
+        let outcome = told.variable("A", format!("vault:{path}?default=d#k")).program(["true"]).finishes();
+        assert_eq!(outcome.code(), code, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(cause), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_template_is_no_token_and_half_a_certificate_none() {
+    let world = World::new();
+    let fails = |start: Start, cause: &str| {
+        let outcome = start.variable("A", "vault:secret/data/x#k").flag("plan").finishes();
+        assert_eq!(outcome.code(), 78, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(cause), "{}", outcome.stderr);
+    };
+    let told = || BAO.told(world.secret_init());
+    fails(told().variable("VAULT_TOKEN", "${file:/run/secrets/t}"), "VAULT_TOKEN is a reference, and is needed to resolve references");
+    fails(told().variable("VAULT_TOKEN", "t").variable("VAULT_CLIENT_CERT", "/x"), "of a certificate and its key one is missing");
+    fails(told().variable("VAULT_TOKEN", "t").variable("VAULT_AGENT_ADDR", "https://x"), "VAULT_AGENT_ADDR is set, and is not read");
+}
+
+#[test]
+fn a_process_that_does_not_come_to_an_end_by_itself_is_ended() {
+    use support::servers::faults::{Answer, Faults};
+    let world = World::new();
+    let server = Faults::always(Answer::silence());
+    let told = world.secret_init().variable("VAULT_ADDR", &server.address).variable("VAULT_TOKEN", "t").flag("--timeout").flag("1s");
+    let running = told.variable("A", "vault:secret/data/x#k").program(["true"]).spawn();
+    eventually("it asks", || (!server.requests().is_empty()).then_some(()));
+    let agent = support::children(running.pid())[0];
+    support::send(agent, libc::SIGSTOP);
+    running.finishes().fails(
+        69,
+        &[
+            "the start took longer than --timeout; the program was not started",
+            "hint: does a file system that a secret or a login lies in answer?",
+        ],
+    );
+}
+
 // docs/vault.md.
 
 /// The blocks of code of the page in this language.

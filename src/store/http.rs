@@ -367,7 +367,7 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Failure {
             ),
         },
         rustls::Error::InvalidMessage(_) => ("it does not speak TLS", "does it listen for http:// there?"),
-        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired | rustls::AlertDescription::HandshakeFailure) => (
+        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => (
             "it wants a certificate of ours",
             "give it one: VAULT_CLIENT_CERT and VAULT_CLIENT_KEY, or cert_file and key_file in the configuration",
         ),

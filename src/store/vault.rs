@@ -40,7 +40,7 @@ pub(super) const BAO: Row = Row {
 
 fn open(scheme: Scheme, settings: &Settings, instance: Option<&Instance>) -> Opened {
     let setup = Setup::new(scheme, settings, instance)?;
-    Ok(Box::new(Vault { setup, is_rehearsal: settings.is_rehearsal, token: Mutex::new(None) }))
+    Ok(Box::new(Vault { setup, is_rehearsal: settings.is_rehearsal, known: Mutex::default(), left: std::sync::Mutex::default() }))
 }
 
 /// How many requests are under way at once.
@@ -49,8 +49,18 @@ const SIDE_BY_SIDE: usize = 16;
 struct Vault {
     setup: Setup,
     is_rehearsal: bool,
-    /// The token that we logged in for. No connection is kept with it.
-    token: Mutex<Option<Secret>>,
+    /// What is kept from one fetch to the next. No connection is.
+    known: Mutex<Known>,
+    /// The leases that a rehearsal could not give back.
+    left: std::sync::Mutex<Vec<Failure>>,
+}
+
+/// What a login gave.
+#[derive(Default)]
+struct Known {
+    token: Option<Secret>,
+    /// What was unwrapped, which can be done once.
+    unwrapped: Option<Secret>,
 }
 
 impl Store for Vault {
@@ -61,6 +71,10 @@ impl Store for Vault {
                 Err(failure) => wanted.iter().map(|_| Err(failure.clone())).collect(),
             }
         })
+    }
+
+    fn remarks(&self) -> Vec<Failure> {
+        self.left.lock().map_or_else(|_| Vec::new(), |left| left.clone())
     }
 }
 
@@ -73,7 +87,7 @@ struct Found {
 impl Vault {
     async fn read_all(&self, wanted: &[Wanted]) -> Result<Vec<Result<Fetched, Failure>>, Failure> {
         let client = Client::new(&self.setup.servers, &self.setup.transport)?;
-        let mut api = self.log_in(&client, false).await?;
+        let api = self.log_in(&client, false).await?;
         // The first opens the connection that all others then share.
         let (first, rest) = wanted.split_at(1.min(wanted.len()));
         let mut found = self.read_some(&api, first).await;
@@ -81,15 +95,18 @@ impl Vault {
         // A token ends when it is revoked or its time is over: a new login may get what the old one does not.
         let refused: Vec<usize> =
             (0..wanted.len()).filter(|&index| matches!(&found[index], Err(trouble) if trouble.is_refusal())).collect();
-        if !refused.is_empty() && self.setup.login.can_be_repeated() {
-            api = self.log_in(&client, true).await?;
+        self.give_back(&api, &found).await;
+        if !refused.is_empty()
+            && self.setup.login.can_be_repeated()
+            // Whatever keeps us from it, the refusal is what there is to tell.
+            && let Ok(api) = self.log_in(&client, true).await
+        {
             let again: Vec<Wanted> = refused.iter().map(|&index| wanted[index].clone()).collect();
-            for (index, answer) in refused.into_iter().zip(self.read_some(&api, &again).await) {
+            let answers = self.read_some(&api, &again).await;
+            self.give_back(&api, &answers).await;
+            for (index, answer) in refused.into_iter().zip(answers) {
                 found[index] = answer;
             }
-        }
-        if self.is_rehearsal {
-            self.give_back(&api, &found).await;
         }
         let answers = wanted.iter().zip(found);
         Ok(answers
@@ -99,9 +116,9 @@ impl Vault {
 
     /// The API with a token: the one that is there already, or that of a new login.
     async fn log_in(&self, client: &Client, anew: bool) -> Result<Api, Failure> {
-        let mut token = self.token.lock().await;
+        let Known { token, unwrapped } = &mut *self.known.lock().await;
         if anew || token.is_none() {
-            *token = Some(login::token(&self.setup, client, self.is_rehearsal).await?);
+            *token = Some(login::token(&self.setup, client, unwrapped, self.is_rehearsal).await?);
         }
         let token = token.as_ref().map_or(&[][..], Secret::expose);
         Api::new(&self.setup, client.clone(), token)
@@ -112,15 +129,25 @@ impl Vault {
         stream::iter(reads).buffered(SIDE_BY_SIDE).collect().await
     }
 
-    /// Ends the leases that a rehearsal made. Where that is not allowed they end by themselves.
+    /// Ends the leases that a rehearsal made: with a token of our own all at once, else one by one. Those that are left end by themselves.
     async fn give_back(&self, api: &Api, found: &[Result<Found, Trouble>]) {
         let leases: Vec<&String> = found.iter().filter_map(|found| found.as_ref().ok()?.lease.as_ref()).collect();
-        if self.setup.login.can_be_repeated() && !leases.is_empty() {
-            let _ = api.run(RevokeSelf {}, None).await;
+        if !self.is_rehearsal || leases.is_empty() {
+            return;
+        }
+        if self.setup.login.can_be_repeated() && api.run(RevokeSelf {}, None).await.is_ok() {
+            self.known.lock().await.token = None;
             return;
         }
         for lease in leases {
-            let _ = api.run(RevokeLease { lease_id: lease.clone() }, None).await;
+            if api.run(RevokeLease { lease_id: lease.clone() }, None).await.is_err()
+                && let Ok(mut left) = self.left.lock()
+            {
+                let path = lease.rsplit_once('/').map_or("", |(path, _)| path);
+                let cause = format!("a lease of {} could not be given back, and ends by itself", printable(path.as_bytes()));
+                let hint = "allow the login of a check to update sys/leases/revoke; a start does not need it";
+                left.push(Failure::new(FailureKind::Denied, cause).hint(hint));
+            }
         }
     }
 }
@@ -132,13 +159,19 @@ async fn read(api: &Api, wanted: &Wanted) -> Result<Found, Trouble> {
     let reply = api.run(read, reference.store_option("namespace")).await?;
     let data = reply.data.ok_or(Trouble::Nonsense("there is no data in the answer"))?;
     let lease = Some(reply.lease_id).filter(|lease| !lease.is_empty());
+    if path.contains("static-creds/") && serde_json::from_str(data.get()).is_ok_and(|Rotation { ttl }| ttl == 0) {
+        let kind = FailureKind::Unavailable { retry_after: Some(Duration::from_secs(1)) };
+        return Err(Trouble::Other(Failure::new(kind, "the password of the static role is being changed")));
+    }
     // An engine of version 2 puts data and metadata below.
     let versioned: Option<Versioned> =
         path.split('/').skip(1).any(|part| part == "data").then(|| serde_json::from_str(data.get()).ok()).flatten();
-    let (content, version) = match &versioned {
+    let (content, version) = match versioned.filter(|versioned| versioned.metadata.get().starts_with('{')) {
         Some(Versioned { data, metadata }) => {
             let content = data.ok_or(Trouble::Nonsense("there is no data in the answer"))?.get();
-            (content, Version::new(metadata.version.to_string()))
+            let Metadata { version } =
+                serde_json::from_str(metadata.get()).map_err(|_| Trouble::Nonsense("the version in it is no number"))?;
+            (content, Version::new(version.to_string()))
         }
         None => (data.get(), Version::digest(lease.as_ref().map_or(data.get().as_bytes(), |lease| lease.as_bytes()))),
     };
@@ -151,18 +184,25 @@ async fn read(api: &Api, wanted: &Wanted) -> Result<Found, Trouble> {
     Ok(Found { fetched, lease })
 }
 
-/// What an engine of version 2 answers. Its data is null for a version that was deleted.
+/// What an engine of version 2 answers, and nothing else. Its data is null for a version that was deleted.
 #[derive(Deserialize)]
-#[serde(bound(deserialize = "'de: 'a"))]
+#[serde(deny_unknown_fields)]
 struct Versioned<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    metadata: Metadata,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
     version: u64,
+}
+
+/// When the password of a static role is changed next, in seconds.
+#[derive(Deserialize)]
+struct Rotation {
+    ttl: u64,
 }
 
 /// In words for the user: what is wrong with this reference, and what to try.

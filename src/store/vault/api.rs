@@ -249,6 +249,10 @@ impl Api {
         if result.response.body().is_empty() {
             return Ok(Reply::default());
         }
+        // A list would be read as the fields of an object, one after the other.
+        if !result.response.body().trim_ascii_start().starts_with(b"{") {
+            return Err(Trouble::Nonsense("it is not the JSON that it should be"));
+        }
         let Envelope(reply, _) =
             result.wrap::<Envelope<E::Response>>().map_err(|_| Trouble::Nonsense("it is not the JSON that it should be"))?;
         Ok(reply)

@@ -16,12 +16,12 @@ use super::setup::{Login, Setup, Source, Token};
 use crate::report::printable;
 use crate::secret::Secret;
 
-/// Logs in, and gives the token. A rehearsal unwraps nothing.
+/// Logs in, and gives the token. What comes wrapped is unwrapped once and kept; a rehearsal unwraps nothing.
 ///
 /// # Errors
 ///
 /// Of each kind; what is wrong is said of the login, since it is the same for every secret.
-pub async fn token(setup: &Setup, client: &Client, is_rehearsal: bool) -> Result<Secret, Failure> {
+pub async fn token(setup: &Setup, client: &Client, unwrapped: &mut Option<Secret>, is_rehearsal: bool) -> Result<Secret, Failure> {
     let api = Api::new(setup, client.clone(), &[])?;
     let (mount, reply) = match &setup.login {
         Login::Token(token) => return given(setup, client, token, is_rehearsal).await,
@@ -34,13 +34,17 @@ pub async fn token(setup: &Setup, client: &Client, is_rehearsal: bool) -> Result
             (mount, reply)
         }
         Login::AppRole { mount, role_id, secret_id, creation_path } => {
-            let mut secret_id = source(secret_id)?;
-            if let Some(creation_path) = creation_path {
-                let reply = unwrap(setup, client, &secret_id, creation_path, is_rehearsal).await?;
-                let inner: Option<SecretId> = reply.data.and_then(|data| serde_json::from_str(data.get()).ok());
-                secret_id = Secret::new(inner.ok_or_else(not_wrapped)?.secret_id.into_bytes());
-            }
-            let secret_id = text(&secret_id)?;
+            let secret_id = match (creation_path, &unwrapped) {
+                (None, _) => text(&source(secret_id)?)?,
+                (Some(_), Some(known)) => text(known)?,
+                (Some(creation_path), None) => {
+                    let reply = unwrap(setup, client, &source(secret_id)?, creation_path, is_rehearsal).await?;
+                    let inner: Option<SecretId> = reply.data.and_then(|data| serde_json::from_str(data.get()).ok());
+                    let SecretId { secret_id } = inner.ok_or_else(not_wrapped)?;
+                    *unwrapped = Some(Secret::copy_of(secret_id.as_bytes()));
+                    secret_id
+                }
+            };
             (mount, api.run(LoginWithApproleRequest { mount: mount.clone(), role_id: role_id.clone(), secret_id }, None).await)
         }
         Login::Userpass { mount, username, password } => {

@@ -50,6 +50,15 @@ pub enum Source {
 }
 
 impl Login {
+    /// What becomes part of a request's path.
+    fn in_path(&self) -> [Option<(&'static str, &str)>; 2] {
+        match self {
+            Self::Token(_) => [None, None],
+            Self::Userpass { mount, username, .. } => [Some(("mount", mount)), Some(("user's name", username))],
+            Self::Jwt { mount, .. } | Self::AppRole { mount, .. } | Self::Certificate { mount, .. } => [Some(("mount", mount)), None],
+        }
+    }
+
     /// Whether the next login gives another token.
     pub fn can_be_repeated(&self) -> bool {
         !matches!(self, Self::Token(_))
@@ -88,13 +97,20 @@ impl Setup {
             None => names.named("CACERT"),
         };
         let file = |file: Option<&String>, name: &str| file.cloned().or_else(|| names.text(name));
-        let identity = file(auth.and_then(|auth| auth.cert_file.as_ref()), "CLIENT_CERT")
-            .zip(file(auth.and_then(|auth| auth.key_file.as_ref()), "CLIENT_KEY"));
+        let certificate = file(auth.and_then(|auth| auth.cert_file.as_ref()), "CLIENT_CERT");
+        let key = file(auth.and_then(|auth| auth.key_file.as_ref()), "CLIENT_KEY");
+        const BOTH: &str = "name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY";
+        if certificate.is_some() != key.is_some() {
+            return Err(misconfigured("of a certificate and its key one is missing", BOTH));
+        }
+        let identity = certificate.zip(key);
         if matches!(login, Login::Certificate { .. }) && identity.is_none() {
-            return Err(misconfigured(
-                "a login by certificate has no certificate",
-                "name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
-            ));
+            return Err(misconfigured("a login by certificate has no certificate", BOTH));
+        }
+        for (what, text) in login.in_path().into_iter().flatten() {
+            if !reference::is_api_path(text) {
+                return Err(misconfigured(&format!("the {what} is no path"), "it has no part . or .., and no control characters"));
+            }
         }
         Ok(Self {
             address: format!("{}/v1", url.as_str().trim_end_matches('/')),
@@ -123,6 +139,9 @@ fn keys(method: &str) -> &'static [&'static str] {
 
 /// The login that the configuration describes.
 fn configured(auth: &Auth) -> Result<Login, Failure> {
+    if auth.creation_path.as_ref().is_some_and(String::is_empty) {
+        return Err(misconfigured("auth.creation_path is empty", "write the path, like auth/approle/role/NAME/secret-id, or leave it out"));
+    }
     let own = keys(&auth.method);
     let given = [
         ("role", &auth.role),
@@ -195,7 +214,7 @@ impl Names<'_> {
     /// A value, or a file by the same name with `_FILE`.
     fn source(&self, name: &str) -> Result<Option<Source>, Failure> {
         let Some((whole, value)) = self.named(name) else { return Ok(self.text(&format!("{name}_FILE")).map(Source::File)) };
-        if reference::begins(value.as_bytes()) {
+        if reference::begins(value.as_bytes()) || value.contains("${") {
             return Err(misconfigured(
                 &format!("{whole} is a reference, and is needed to resolve references"),
                 &format!("name a file by {whole}_FILE"),
@@ -210,12 +229,12 @@ impl Names<'_> {
             let cause = format!("{name} is set, and certificates are always verified");
             return Err(misconfigured(&cause, "name the authority's certificate by VAULT_CACERT, and unset it"));
         }
-        for name in ["CAPATH", "CACERT_BYTES", "TLS_SERVER_NAME"] {
+        for name in ["AGENT_ADDR", "CAPATH", "CACERT_BYTES", "SRV_LOOKUP", "TLS_SERVER_NAME"] {
             if let Some((whole, _)) = self.named(name) {
                 let cause = format!("{whole} is set, and is not read");
                 return Err(misconfigured(
                     &cause,
-                    "name a file with the authority's certificate by VAULT_CACERT, and a server by its certificate's name",
+                    "name a file with the authority's certificate by VAULT_CACERT, and the server by VAULT_ADDR, as its certificate does",
                 ));
             }
         }
