@@ -13,6 +13,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use engine::{Container, Image, Project, Run, base_folder, composes, docker, docker_says, example_context, host, root, shell, unique};
+use serde_json::json;
+use support::servers::faults::{Answer, Faults};
 use support::{Outcome, World, binary};
 
 // The binary.
@@ -131,7 +133,11 @@ fn a_name_is_looked_up_without_the_plugins_that_the_image_names() {
         compile(&["-shared", "-fPIC", "-nostdlib", "-o", &library, &source("plugin.c")]);
     }
     compile(&["-static", "-o", &folder.join("bin/looks-up").display().to_string(), &source("looks_up.c")]);
-    fs::write(folder.join("etc/nsswitch.conf"), "passwd: trap files\ngroup: trap files\ninitgroups: trap files\n").unwrap();
+    fs::write(
+        folder.join("etc/nsswitch.conf"),
+        "passwd: trap files\ngroup: trap files\ninitgroups: trap files\nhosts: trap missing files dns\n",
+    )
+    .unwrap();
     fs::copy(binary(), folder.join("bin/secret-init")).unwrap();
     let image = Image::import(&folder);
     // The plugin does kill a static program that asks the C library.
@@ -149,6 +155,12 @@ fn a_name_is_looked_up_without_the_plugins_that_the_image_names() {
         lines(start.finishes()).iter().map(|line| line.trim()).collect::<Vec<_>>(),
         ["Uid: 1000 1000 1000 1000", "Groups: 50 1000", "app /home/app"]
     );
+    // Nor is it asked for the name of a store.
+    let server = Faults::always(answer_of_vault());
+    let start = image.run().options("--network host --add-host vault.test:127.0.0.1").variable("A", "vault:secret/data/app#k");
+    let start = start.variable("VAULT_ADDR", &server.address.replace("127.0.0.1", "vault.test")).variable("VAULT_TOKEN", "t0ken");
+    let start = start.program(["secret-init", "--allow-http", "--", "sh", "-c", "echo got $A"]);
+    assert_eq!(start.finishes().succeeds(), "got v\n");
 }
 
 // Where files go.
@@ -206,6 +218,84 @@ fn in_an_image_from_scratch_a_static_program_gets_its_secrets_and_its_signals() 
     assert!(logs.contains("DB_PASSWORD has 6 bytes\n") && logs.contains("/TOKEN has 7 bytes\n"), "{logs}");
     assert_eq!(container.exec(&["secret-init", "--exec", "--", "myapp"]).code(), 0);
     assert_eq!(container.stops(), 128 + libc::SIGTERM);
+}
+
+// Stores that are asked over a network.
+
+fn answer_of_vault() -> Answer {
+    Answer::json(&json!({"data": {"data": {"k": "v"}, "metadata": {"version": 1}}}))
+}
+
+/// A network of its own, in which a busybox that is called `store` plays Vault. It goes with its last container.
+struct Network {
+    name: String,
+    store: Option<Container>,
+}
+
+impl Network {
+    fn new() -> Self {
+        let name = unique();
+        docker_says(["network", "create", &name]);
+        let script = format!(
+            "mkdir -p /www/v1/secret/data && echo '{}' >/www/v1/secret/data/app && echo serves && exec httpd -f -p 8200 -h /www",
+            answer_of_vault().text()
+        );
+        let store = Image::base()
+            .run()
+            .options(&format!("--network {name} --network-alias store --network-alias store.test.internal"))
+            .shell(&script)
+            .starts();
+        store.line("serves");
+        Self { name, store: Some(store) }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.store.take());
+        let _ = docker(["network", "rm", &self.name]);
+    }
+}
+
+#[test]
+fn in_an_image_from_scratch_a_store_is_found_by_the_name_that_the_engine_gives_it() {
+    let (image, network) = (Image::from_scratch(), Network::new());
+    let start = |name: &str| {
+        let start = image.run().options(&format!("--network {} --read-only --cap-drop ALL", network.name));
+        let start = start.variable("VAULT_ADDR", &format!("http://{name}:8200")).variable("VAULT_TOKEN", "t0ken");
+        start.variable("SECRET_INIT_ALLOW_HTTP", "true").variable("DB_PASSWORD", "vault:secret/data/app#k").program(["myapp"])
+    };
+    let starts = |start: &Run| assert_eq!(start.finishes().succeeds(), "DB_PASSWORD has 1 bytes\n");
+    starts(&start("store"));
+    starts(&start("store.test.internal"));
+    // By a search domain, as Kubernetes has them.
+    starts(&start("store").options("--dns-search svc.cluster.local --dns-search test.internal --dns-option ndots:5"));
+    starts(&start("store.test").options("--dns-search svc.cluster.local --dns-search internal --dns-option ndots:5"));
+    // By /etc/hosts.
+    let address = docker_says([
+        "inspect",
+        "--format",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        &network.store.as_ref().unwrap().name,
+    ]);
+    starts(&start("elsewhere.example").options(&format!("--add-host elsewhere.example:{}", address.trim())));
+    let outcome = start("nothing.test.internal").variable("SECRET_INIT_TIMEOUT", "1s").finishes();
+    assert!(outcome.code() == 69 && outcome.stderr.contains("nothing.test.internal:8200: the name cannot be resolved\n"), "{outcome:?}");
+}
+
+#[test]
+fn an_answer_that_is_too_large_for_the_container_ends_the_start_clearly() {
+    let image = Image::of_the_example();
+    let server = Faults::always(Answer::endless(7 << 20));
+    let start = image.run().options("--network host --memory 8m --memory-swap 8m").variable("A", "vault:secret/data/app#k");
+    let start = start.variable("VAULT_ADDR", &server.address).variable("VAULT_TOKEN", "t0ken");
+    start.program(["true"]).finishes().fails(
+        71,
+        &[
+            "the start was cut short (exit code 137); the program was not started",
+            "hint: was it killed for lack of memory? see the container's memory limit",
+        ],
+    );
 }
 
 // How it ends.

@@ -132,6 +132,11 @@ impl Answer {
         self
     }
 
+    /// Its body.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     /// Without telling its length before.
     #[must_use]
     pub fn chunked(self) -> Self {
