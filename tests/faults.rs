@@ -1,6 +1,6 @@
 //! What can be wrong with a store at a start: each fault has its exit code and its words, and the program does not run.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, clippy::panic, missing_docs)]
 #![allow(unsafe_code, reason = "a queue of connections is made full")]
 
 mod support;
@@ -71,20 +71,20 @@ struct Place {
     way: fn(Start) -> Start,
     ca: PathBuf,
     /// What has to live as long.
-    _server: Box<dyn Any>,
+    server: Box<dyn Any>,
 }
 
 impl Place {
     fn at(address: impl Into<String>) -> Self {
-        Self { address: address.into(), way: |start| start, ca: AUTHORITY.ca.clone(), _server: Box::new(()) }
+        Self { address: address.into(), way: |start| start, ca: AUTHORITY.ca.clone(), server: Box::new(()) }
     }
 
     fn of(server: Faults) -> Self {
-        Self { _server: Box::new(server), ..Self::at("") }.called()
+        Self { server: Box::new(server), ..Self::at("") }.called()
     }
 
     fn called(mut self) -> Self {
-        self.address = self._server.downcast_ref::<Faults>().unwrap().address.clone();
+        self.address = self.server.downcast_ref::<Faults>().unwrap().address.clone();
         self
     }
 
@@ -227,7 +227,7 @@ const ON_THE_WAY: &[Fault] = &[
         what: "a server that never reads",
         place: || {
             let (address, listener) = deaf();
-            Place { _server: Box::new(listener), ..Place::at(address) }
+            Place { server: Box::new(listener), ..Place::at(address) }
         },
         code: 69,
         patience: Silence,
@@ -238,7 +238,7 @@ const ON_THE_WAY: &[Fault] = &[
         what: "a server that never reads, by TLS",
         place: || {
             let (address, listener) = deaf();
-            Place { _server: Box::new(listener), ..Place::at(address.replace("http:", "https:")) }
+            Place { server: Box::new(listener), ..Place::at(address.replace("http:", "https:")) }
         },
         code: 69,
         patience: Silence,
@@ -532,7 +532,7 @@ fn misses(store: &Store, fault: &Fault, mode: &str) -> Option<String> {
         lines.push(format!("hint: {}", fault.hint));
     }
     lines.push("1 of 1 secret failed; the program was not started".to_owned());
-    let expected: String = lines.iter().map(|line| format!("secret-init: {line}\n")).collect();
+    let expected: String = lines.iter().flat_map(|line| ["secret-init: ", line, "\n"]).collect();
     let is_right = (outcome.stderr.as_str(), outcome.code(), outcome.stdout.as_str()) == (&expected, i32::from(fault.code), "");
     let what = || {
         format!(
@@ -790,7 +790,7 @@ fn a_rate_limit_of_the_server_is_waited_out() {
 
 // Logins.
 
-/// A server with AppRole whose every login gives another token, and which answers a read as the closure says to the token.
+/// A server with `AppRole` whose every login gives another token, and which answers a read as the closure says to the token.
 fn with_logins(read: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Faults {
     Faults::start(move |request, number| match request.path.as_str() {
         "/v1/auth/approle/login" => Answer::json(&json!({"auth": {"client_token": format!("token-{number}")}})),
@@ -1012,5 +1012,5 @@ fn all_that_fails_is_told_in_the_order_of_the_variables_and_the_worst_gives_the_
         ],
     );
     // Nothing of it is there.
-    assert_eq!(support::files::names_in(&world.directory()), [""; 0]);
+    assert_eq!(support::files::names_in(world.directory()), [""; 0]);
 }

@@ -1,6 +1,6 @@
 //! How a remote store is found and reached: names, proxies, and what goes by which.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, clippy::panic, missing_docs)]
 #![allow(unsafe_code, reason = "a thread gets a network of its own")]
 
 mod support;
@@ -99,7 +99,7 @@ fn with_etc(world: &World, start: Start, etc: &[(&str, &str)]) -> Start {
         let text = etc.iter().find(|(own, _)| *own == name).map_or("", |(_, text)| text);
         if Path::new("/etc").join(name).exists() {
             let file = world.file(name, text);
-            script += &format!(" && mount --bind {} /etc/{name}", file.display());
+            script.push_str(&[" && mount --bind ", &file.display().to_string(), " /etc/", name].concat());
         }
     }
     after(start, &script)

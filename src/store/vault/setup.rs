@@ -99,7 +99,6 @@ impl Setup {
         let file = |file: Option<&String>, name: &str| file.cloned().or_else(|| names.text(name));
         let certificate = file(auth.and_then(|auth| auth.cert_file.as_ref()), "CLIENT_CERT");
         let key = file(auth.and_then(|auth| auth.key_file.as_ref()), "CLIENT_KEY");
-        const BOTH: &str = "name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY";
         if certificate.is_some() != key.is_some() {
             return Err(misconfigured("of a certificate and its key one is missing", BOTH));
         }
@@ -121,6 +120,8 @@ impl Setup {
         })
     }
 }
+
+const BOTH: &str = "name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY";
 
 fn misconfigured(cause: &str, hint: &str) -> Failure {
     Failure::new(FailureKind::Misconfigured, cause).hint(hint)
