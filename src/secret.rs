@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
+use crate::report::printable;
+
 /// The bytes of a secret: wiped when dropped, never printed. There is no `Display`, no `Clone` and no comparison; `Debug` shows the length alone.
 #[derive(Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -82,9 +84,10 @@ impl Version {
     }
 }
 
+/// Safe to print: a store could put anything into its name.
 impl fmt::Display for Version {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&printable(self.0.as_bytes()))
     }
 }
 

@@ -48,6 +48,63 @@ fn allow(statements: &[(&str, &[&str])]) -> Value {
     json!({"Version": "2012-10-17", "Statement": statements.iter().map(statement).collect::<Vec<_>>()})
 }
 
+// What is no answer, and no credential.
+
+#[test]
+fn keys_that_no_header_can_hold_are_refused_wherever_they_come_from() {
+    let world = World::new();
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        let keys =
+            world.secret_init().variable("AWS_REGION", REGION).variable("AWS_ACCESS_KEY_ID", "AKIA").variable("AWS_SECRET_ACCESS_KEY", "x");
+        let outcome = keys.variable(name, "hunter2\n").variable("A", "aws-sm:x").flag("check").finishes();
+        outcome.fails(
+            78,
+            &[
+                &format!("A: aws-sm:x: {name} has characters that no key has"),
+                "hint: is there a newline at its end?",
+                "1 problem in the plan; a start would fail",
+            ],
+        );
+    }
+    for (key, token) in [("AK\nIA", "t"), ("AKIA", "a\nb"), ("", "t")] {
+        let expiry = "2126-01-01T00:00:00Z";
+        let server =
+            Faults::always(Answer::json(&json!({"AccessKeyId": key, "SecretAccessKey": "s", "Token": token, "Expiration": expiry})));
+        let told = world.secret_init().variable("AWS_REGION", REGION).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server.address);
+        let outcome = tries(told, "aws-sm:x");
+        assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("the container's credentials: the credentials have characters that none have\n"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn a_file_of_the_login_that_never_ends_is_refused() {
+    let world = World::new();
+    let path = world.path.join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+        let outcome = tries(start(&world).variable(name, &path), "aws-sm:x");
+        assert_eq!(outcome.code(), 78, "{}", outcome.stderr);
+        let cause = format!("A: aws-sm:x: the login needs {}, which {name} names: is a FIFO, not a regular file\n", path.display());
+        assert!(outcome.stderr.contains(&cause), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_name_of_a_version_makes_no_lines_and_no_colours() {
+    let answer = json!({"Name": "x", "VersionId": "v\n\u{1b}[31mred", "SecretString": "s"});
+    let server = Faults::always(Answer::json(&answer));
+    let world = World::new();
+    let told = start(&world).variable("AWS_ENDPOINT_URL", &server.address).variable("A", "aws-sm:x").flag("check");
+    let table = told.finishes().succeeds();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(!table.contains('\u{1b}'), "{table}");
+}
+
 // What is there.
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) struct Complaint<'a> {
 /// The longest difference of clocks that a signature survives is five minutes.
 const TOO_MUCH: Duration = Duration::from_mins(4);
 
-/// A request that failed. `on` says what it was about when AWS refuses it: `None` is the secret of the reference.
+/// A request that failed.
 pub(super) fn of_request<E>(request: Request, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,

@@ -14,10 +14,11 @@ use aws_types::os_shim_internal::Env;
 use tokio::sync::Mutex;
 
 use super::super::http::Client;
-use super::super::{Failure, Wanted, read_file};
+use super::super::{Failure, FailureKind, Wanted, read_file};
 use super::setup::Setup;
 use super::wire::Wire;
 use super::{failure, protocol};
+use crate::report::printable;
 
 /// How a store asks, for the time of a fetch.
 pub(super) struct Account {
@@ -49,6 +50,7 @@ impl Login {
     ///
     /// When there are no credentials or no region, and all that reading files and asking the platform can fail by.
     pub(super) async fn account(&self, setup: &Setup, wanted: &[Wanted]) -> Result<Account, Failure> {
+        check_files(setup)?;
         let client = Client::new(&setup.servers, &setup.transport)?;
         let load = || loader(setup, &client);
         let known = &mut *self.0.lock().await;
@@ -68,6 +70,7 @@ impl Login {
         let provider = config.credentials_provider().ok_or_else(|| protocol("no credentials can be asked for"))?;
         let credentials = provider.provide_credentials().await.map_err(|error| failure::of_credentials(setup, region, &error))?;
         let source = source(&credentials);
+        check(&credentials, source)?;
         let account = Account {
             config: config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build(),
             region: known.region.clone(),
@@ -81,6 +84,30 @@ impl Login {
     pub(super) async fn forget(&self) {
         self.0.lock().await.credentials = None;
     }
+}
+
+/// The files that the variables name are read by the SDK, which would wait for a FIFO for ever.
+fn check_files(setup: &Setup) -> Result<(), Failure> {
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+        let Some(path) = setup.variable(name) else { continue };
+        if let Err(failure) = read_file(Path::new(path))
+            && failure.kind == FailureKind::Invalid
+        {
+            let cause = format!("the login needs {}, which {name} names: {}", printable(path.as_bytes()), failure.cause);
+            return Err(Failure { kind: FailureKind::Misconfigured, cause, hint: failure.hint });
+        }
+    }
+    Ok(())
+}
+
+/// The SDK would panic, or send nothing, over what no header can hold.
+fn check(credentials: &Credentials, source: &str) -> Result<(), Failure> {
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain(credentials.access_key_id()) && credentials.session_token().is_none_or(is_plain) {
+        return Ok(());
+    }
+    let cause = format!("{source}: the credentials have characters that none have");
+    Err(Failure::new(FailureKind::Invalid, cause).hint("is there a newline at the end of the key or of the session token?"))
 }
 
 fn lasts(credentials: &Credentials) -> bool {

@@ -42,6 +42,11 @@ impl Setup {
             let cause = format!("{name} is a reference, and is needed to resolve references");
             return Err(misconfigured(cause, "name a file with the keys by AWS_SHARED_CREDENTIALS_FILE"));
         }
+        let is_plain = |value: &[u8]| value.iter().all(u8::is_ascii_graphic);
+        if let Some(name) = KEYS.iter().find(|name| settings.variables.get(name).is_some_and(|value| !is_plain(value))) {
+            let cause = format!("{name} has characters that no key has");
+            return Err(misconfigured(cause, "is there a newline at its end?"));
+        }
         if instance.is_some_and(|instance| instance.auth.is_some()) {
             return Err(misconfigured(
                 "auth is set",
