@@ -6,8 +6,6 @@ use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
-use crate::report::printable;
-
 /// The bytes of a secret: wiped when dropped, never printed. There is no `Display`, no `Clone` and no comparison; `Debug` shows the length alone.
 #[derive(Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -84,16 +82,25 @@ impl Version {
     }
 }
 
-/// Safe to print: a store could put anything into its name.
+/// Its name comes from a store, which may lie: what no store calls a version is not printed.
 impl fmt::Display for Version {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&printable(self.0.as_bytes()))
+        let is_plain = self.0.len() <= 64 && self.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+        out.write_str(if is_plain { &self.0 } else { "…" })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_shown_when_it_looks_like_one() {
+        let shown = |name: &str| Version::new(name.to_owned()).to_string();
+        assert_eq!(shown("7"), "7");
+        assert_eq!(shown("a1b2c3d4-5678-90ab-cdef-EXAMPLE11111"), "a1b2c3d4-5678-90ab-cdef-EXAMPLE11111");
+        assert_eq!([shown("\x1b[31m"), shown("a b"), shown(&"x".repeat(65))], ["…"; 3]);
+    }
 
     #[test]
     fn debug_shows_a_length_and_nothing_else() {

@@ -5,9 +5,7 @@
 
 mod support;
 
-use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -15,29 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::canary::Canary;
 use support::{Running, Start, World, binary, children, eventually, pidfd, send, status_field};
-
-/// A text that is nowhere else.
-struct Canary(String);
-
-impl Canary {
-    fn new() -> Self {
-        // `RandomState` has new random keys each time.
-        let random = || RandomState::new().build_hasher().finish();
-        Self(format!("Q{:016x}!{:016x}z", random(), random()))
-    }
-
-    /// What the scanner finds of it in these files and directories, in any of its forms; empty when it finds nothing.
-    fn found_in(&self, world: &World, path: &Path) -> String {
-        let text = world.file("canary", &self.0);
-        let scanner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/canary_scan.py");
-        let output = Command::new("/usr/bin/python3").arg(scanner).arg(text).arg(path).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        let found = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(output.status.success(), found.is_empty());
-        found
-    }
-}
 
 /// Copies all that can be seen of a process into a directory: each readable mapping, `environ`, `cmdline`, and what its descriptors hold. Nothing is taken out of a
 /// pipe or a socket.

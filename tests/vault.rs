@@ -253,7 +253,7 @@ fn a_login_by_approle() {
         .fails(
             77,
             &[
-                "A: vault:secret/data/approle#k: the wrapping token was made by auth/approle/role/app/secret-id, not by the creation_path",
+                "A: vault:secret/data/approle#k: the wrapping token was made by another path than the creation_path",
                 hint,
                 "1 of 1 secret failed; the program was not started",
             ],

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test that fails is to panic")]
 #![allow(clippy::pedantic, clippy::wrong_self_convention, reason = "the builder is to read as a sentence")]
 
+pub mod canary;
 pub mod files;
 pub mod servers;
 pub mod terminal;

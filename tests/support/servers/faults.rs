@@ -132,6 +132,11 @@ impl Answer {
         self
     }
 
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// Its body.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
