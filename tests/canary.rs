@@ -399,7 +399,7 @@ fn ask_all(outputs: &Path, modes: &[&[&str]]) -> Vec<(String, i32)> {
                         first.unwrap_or_else(|| evil(request))
                     });
                     let world = World::new();
-                    let start = mode.iter().fold(start(&world, how, &server.address), |start, flag| start.flag(flag));
+                    let start = mode.iter().fold(start(&world, how, &server.address), support::Start::flag);
                     let start = match mode[0] {
                         "check" => start,
                         "--group" => after(start.program(["true"]), WITH_A_TERMINATION_LOG),
