@@ -12,8 +12,14 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 
+use serde_json::json;
 use support::canary::Canary;
+use support::servers::faults::{Answer, Faults};
+use support::servers::openbao::OpenBao;
+use support::servers::tls::{self, Authority};
 use support::{Running, Start, World, binary, children, eventually, pidfd, send, status_field};
 
 /// Copies all that can be seen of a process into a directory: each readable mapping, `environ`, `cmdline`, and what its descriptors hold. Nothing is taken out of a
@@ -294,6 +300,184 @@ fn no_process_of_the_same_user_can_look_into_ours() {
     running.line("runs");
     assert_eq!(readable_by_the_same_user(running.pid()), [""; 0]);
     assert_eq!(readable_by_the_same_user(children(running.pid())[0]), TO_READ);
+}
+
+// Secrets of a store that is asked over a network.
+
+/// A store over TLS, what a start needs to log in to it, and what it gives: each a text of its own.
+struct Remote {
+    world: World,
+    canaries: Vec<(&'static str, Canary)>,
+    authority: Authority,
+}
+
+impl Remote {
+    const ALL: [&str; 6] = ["secret id", "token", "a variable", "a file", "not asked for", "a plain variable"];
+
+    fn new() -> Self {
+        Self { world: World::new(), canaries: Self::ALL.map(|name| (name, Canary::new())).into(), authority: tls::authority() }
+    }
+
+    fn value(&self, name: &str) -> &str {
+        &self.canaries.iter().find(|(own, _)| *own == name).unwrap().1.0
+    }
+
+    /// Asks for a login first. The second secret is answered when nobody holds the other end any more.
+    fn server(&self, hold: Option<Receiver<()>>) -> Faults {
+        let login = Answer::json(&json!({"auth": {"client_token": self.value("token")}}));
+        let secret = |key: &str, name: &str| {
+            let data = json!({key: self.value(name), "other": self.value("not asked for")});
+            Answer::json(&json!({"data": {"data": data, "metadata": {"version": 1}}}))
+        };
+        let (variable, file) = (secret("k", "a variable"), secret("f", "a file"));
+        let (token, hold) = (self.value("token").to_owned(), hold.map(Mutex::new));
+        Faults::tls(&self.authority.server(), move |request, _| match request.path.as_str() {
+            "/v1/auth/approle/login" => login.clone(),
+            _ if request.header("x-vault-token") != Some(&token) => Answer::errors(403, &[]),
+            "/v1/secret/data/variable" => variable.clone(),
+            _ => {
+                if let Some(hold) = &hold {
+                    let _ = hold.lock().unwrap().recv();
+                }
+                file.clone()
+            }
+        })
+    }
+
+    /// The program takes the file into its memory, and says that it runs.
+    fn start(&self, server: &Faults) -> Start {
+        let start = self.world.secret_init().directory(self.world.directory()).variable("VAULT_ADDR", &server.address);
+        let start = start.variable("VAULT_CACERT", &self.authority.ca).variable("VAULT_ROLE_ID", "app");
+        let start = start.variable("VAULT_SECRET_ID", self.value("secret id")).variable("T_PLAIN", self.value("a plain variable"));
+        let start = start.variable("T_K", "vault:secret/data/variable#k").variable("T_F_FILE", "vault:secret/data/with/a/file#f");
+        start.shell("secret=$(cat $T_F_FILE); echo runs; read line; exit 7").listens()
+    }
+
+    /// Which of them are in a process, in any form.
+    fn found_in(&self, pid: i32) -> Vec<&'static str> {
+        let dump = dump(&self.world, pid);
+        assert!(fs::read_dir(&dump).unwrap().count() > 8);
+        self.canaries.iter().filter(|(_, canary)| !canary.found_in(&self.world, &dump).is_empty()).map(|(name, _)| *name).collect()
+    }
+}
+
+const DELIVERED: [&str; 3] = ["a variable", "a file", "a plain variable"];
+
+#[test]
+fn pid_1_holds_no_secret_and_no_login_while_a_store_is_asked() {
+    let remote = Remote::new();
+    let (go_on, hold) = channel();
+    let server = remote.server(Some(hold));
+    let mut running = remote.start(&server).as_pid_1().spawn();
+    // The login, the first secret, and the one that is held.
+    eventually("the last secret is asked for", || (server.requests().len() == 3).then_some(()));
+    let supervisor = running.pid_1();
+    eventually("the supervisor's environment is overwritten", || {
+        fs::read(format!("/proc/{supervisor}/environ")).unwrap().iter().all(|&byte| byte == 0).then_some(())
+    });
+    let agent = children(supervisor)[0];
+    assert_eq!(remote.found_in(supervisor), [""; 0]);
+    // All of an answer is there until the end.
+    assert_eq!(remote.found_in(agent), ["secret id", "token", "a variable", "not asked for", "a plain variable"]);
+    drop(go_on);
+    running.line("runs");
+    assert_eq!(remote.found_in(supervisor), [""; 0]);
+    running.say("end");
+    assert_eq!(running.finishes().code(), 7);
+}
+
+#[test]
+fn once_the_program_runs_it_alone_has_what_was_delivered_and_nobody_has_the_login() {
+    let remote = Remote::new();
+    let server = remote.server(None);
+    for start in [remote.start(&server), remote.start(&server).as_pid_1(), remote.start(&server).flag("--user=4242:4343")] {
+        let mut running = start.spawn();
+        running.line("runs");
+        let supervisor = eventually("secret-init runs", || {
+            let below = children(running.pid()).into_iter().chain([running.pid()]);
+            below.into_iter().find(|&pid| support::is_ours(pid))
+        });
+        let program = eventually("the program is all that runs besides", || match children(supervisor)[..] {
+            [program] => Some(program),
+            _ => None,
+        });
+        stop(supervisor);
+        assert_eq!(remote.found_in(supervisor), [""; 0]);
+        assert_eq!(remote.found_in(program), DELIVERED);
+        running.say("end");
+        eventually("the program ended", || status_field(program, "State").starts_with('Z').then_some(()));
+        assert_eq!(remote.found_in(supervisor), [""; 0]);
+        send(supervisor, libc::SIGCONT);
+        assert_eq!(running.finishes().code(), 7);
+    }
+}
+
+#[test]
+fn in_exec_mode_the_program_has_what_was_delivered_and_nothing_else_is_left() {
+    let remote = Remote::new();
+    let server = remote.server(None);
+    let mut running = remote.start(&server).flag("--exec").spawn();
+    running.line("runs");
+    assert_eq!(remote.found_in(running.pid()), DELIVERED);
+    assert_eq!(children(running.pid()), [0; 0]);
+    running.say("end");
+    assert_eq!(running.finishes().code(), 7);
+}
+
+#[test]
+fn the_same_holds_with_a_real_openbao() {
+    let bao = OpenBao::start();
+    let mut remote = Remote::new();
+    bao.kv("app", &json!({"k": remote.value("a variable"), "f": remote.value("a file"), "other": remote.value("not asked for")}));
+    bao.policy("app", "path \"secret/data/app\" { capabilities = [\"read\"] }");
+    bao.auth("approle", "approle");
+    bao.succeeds("POST", "auth/approle/role/app", &json!({"token_policies": ["app"]}));
+    bao.succeeds("POST", "auth/approle/role/app/role-id", &json!({"role_id": "app"}));
+    bao.succeeds("POST", "auth/approle/role/app/custom-secret-id", &json!({"secret_id": remote.value("secret id")}));
+    // What a login gives is its own.
+    let token =
+        bao.succeeds("POST", "auth/token/create", &json!({"policies": ["app"]}))["auth"]["client_token"].as_str().unwrap().to_owned();
+    remote.canaries.iter_mut().find(|(name, _)| *name == "token").unwrap().1 = Canary(token);
+    let token = remote.world.file("token", remote.value("token"));
+    let start = |remote: &Remote| {
+        let start =
+            bao.told(remote.world.secret_init()).directory(remote.world.directory()).variable("T_PLAIN", remote.value("a plain variable"));
+        let start = start.variable("T_K", "vault:secret/data/app#k").variable("T_F_FILE", "vault:secret/data/app#f");
+        start.shell("secret=$(cat $T_F_FILE); echo runs; read line; exit 7").listens()
+    };
+    let by_role = start(&remote).variable("VAULT_ROLE_ID", "app").variable("VAULT_SECRET_ID", remote.value("secret id"));
+    for start in [by_role, start(&remote).variable("VAULT_TOKEN_FILE", token)] {
+        let mut running = start.clone().as_pid_1().spawn();
+        running.line("runs");
+        let supervisor = running.pid_1();
+        let program = eventually("the program is all that runs besides", || Some(children(supervisor)).filter(|all| all.len() == 1))[0];
+        assert_eq!(remote.found_in(supervisor), [""; 0]);
+        assert_eq!(remote.found_in(program), DELIVERED);
+        running.say("end");
+        assert_eq!(running.finishes().code(), 7);
+
+        let mut running = start.flag("--exec").spawn();
+        running.line("runs");
+        assert_eq!(remote.found_in(running.pid()), DELIVERED);
+        running.say("end");
+        assert_eq!(running.finishes().code(), 7);
+    }
+}
+
+#[test]
+fn no_process_of_the_same_user_can_look_into_the_one_that_asks() {
+    let remote = Remote::new();
+    let (go_on, hold) = channel();
+    let server = remote.server(Some(hold));
+    std::os::unix::fs::chown(remote.world.directory(), Some(1000), Some(1000)).unwrap();
+    let mut running = remote.start(&server).as_user(1000).spawn();
+    eventually("the last secret is asked for", || (server.requests().len() == 3).then_some(()));
+    let agent = children(running.pid())[0];
+    assert_eq!(readable_by_the_same_user(running.pid()), [""; 0]);
+    assert_eq!(readable_by_the_same_user(agent), [""; 0]);
+    drop(go_on);
+    running.line("runs");
+    assert_eq!(readable_by_the_same_user(running.pid()), [""; 0]);
 }
 
 // Cores.
