@@ -178,7 +178,7 @@ enum Outcome {
 fn wait_for_start(
     signals: &SignalFd,
     mut runner: Runner,
-    deadline: Deadline,
+    mut deadline: Deadline,
     replace: impl FnOnce(OwnedFd) -> Result<Runner, Failure>,
 ) -> Outcome {
     let mut replace = Some(replace);
@@ -212,11 +212,15 @@ fn wait_for_start(
             }
             held = held.with(received.signal);
         }
-        if deadline.has_passed() && runner.watcher.abort() {
-            runner.kill();
-            let problem = Problem::new(Code::Unavailable, "the start took longer than --timeout; the program was not started")
-                .hint("does a file system that a secret or a login lies in answer?");
-            return Outcome::Ended(Failure::from(problem).print(false));
+        if deadline.has_passed() {
+            if runner.watcher.abort() {
+                runner.kill();
+                let problem = Problem::new(Code::Unavailable, "the start took longer than --timeout; the program was not started")
+                    .hint("does a file system that a secret or a login lies in answer?");
+                return Outcome::Ended(Failure::from(problem).print(false));
+            }
+            // It is about to become the program, and however long that takes it is the program's time.
+            deadline = Deadline::NEVER;
         }
     }
 }

@@ -220,6 +220,23 @@ fn term_at_any_moment_of_a_start_with_a_store_is_never_lost() {
     }
 }
 
+#[test]
+fn a_program_that_takes_long_to_be_loaded_is_waited_for_without_any_work() {
+    let (world, server) = (World::new(), Faults::always(good()));
+    // More than a start may take: then it is too late for us to end it.
+    let words =
+        ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=execve", "-e", "inject=execve:delay_enter=3600000"];
+    std::thread::scope(|scope| {
+        for start in [start(&world, &server), world.secret_init().shell("echo started")] {
+            scope.spawn(move || {
+                let outcome = start.flag("--timeout=1s").around(&words).finishes();
+                assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{}", outcome.stderr);
+                assert!(outcome.cpu_time < Duration::from_millis(500), "{:?}", outcome.cpu_time);
+            });
+        }
+    });
+}
+
 // What is left of it.
 
 #[test]
