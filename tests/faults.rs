@@ -38,8 +38,19 @@ const VAULT: Store = Store {
     },
 };
 
+const AWS: Store = Store {
+    name: "aws-sm",
+    reference: "aws-sm:app#k",
+    start: |world, address, ca| {
+        let start =
+            world.secret_init().variable("AWS_ENDPOINT_URL", address).variable("AWS_CA_BUNDLE", ca).variable("AWS_REGION", "eu-central-1");
+        let start = start.variable("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").variable("AWS_SECRET_ACCESS_KEY", "s3cret");
+        start.variable("A", AWS.reference).program(["echo", "started"])
+    },
+};
+
 /// All of them.
-const STORES: &[Store] = &[VAULT];
+const STORES: &[Store] = &[VAULT, AWS];
 
 /// What is wrong, and what is said of it.
 struct Fault {
