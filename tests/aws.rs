@@ -86,7 +86,8 @@ fn a_file_of_the_login_that_never_ends_is_refused() {
     let world = World::new();
     let path = world.path.join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
+    {
         let outcome = tries(start(&world).variable(name, &path), "aws-sm:x");
         assert_eq!(outcome.code(), 78, "{}", outcome.stderr);
         let cause = format!("A: aws-sm:x: the login needs {}, which {name} names: is a FIFO, not a regular file\n", path.display());
@@ -103,6 +104,78 @@ fn the_name_of_a_version_makes_no_lines_and_no_colours() {
     let table = told.finishes().succeeds();
     assert_eq!(table.lines().count(), 2, "{table}");
     assert!(!table.contains('\u{1b}'), "{table}");
+}
+
+#[test]
+fn a_parameter_without_a_version_is_no_answer() {
+    let parameter = json!({"Name": "/x", "Value": "hunter2", "Type": "String"});
+    let server = Faults::always(Answer::json(&json!({"Parameters": [parameter], "InvalidParameters": []})));
+    tries(at(&server, &World::new()), "aws-ssm:/x").fails(76, &["A: aws-ssm:/x: the answer has no version", LAST]);
+}
+
+#[test]
+fn what_a_profile_has_for_a_region_is_checked() {
+    let world = World::new();
+    let config = world.file("config", "[default]\nregion = a b\n");
+    let told = world.secret_init().variable("AWS_ACCESS_KEY_ID", "a").variable("AWS_SECRET_ACCESS_KEY", "b");
+    tries(told.variable("AWS_CONFIG_FILE", config), "aws-sm:x").fails(
+        78,
+        &[
+            "A: aws-sm:x: what the profile or the instance has for a region is no region",
+            "hint: regions are written like eu-central-1",
+            LAST,
+        ],
+    );
+}
+
+#[test]
+fn an_answer_that_holds_no_credentials_is_no_refusal() {
+    let world = World::new();
+    for answer in ["[]", "7", "{}", "hunter2", "\"hunter2\""] {
+        let server = Faults::always(Answer::status(200).body(answer));
+        let told = world.secret_init().variable("AWS_REGION", REGION).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &server.address);
+        tries(told, "aws-sm:x").fails(
+            76,
+            &[
+                "A: aws-sm:x: the answer of who has the credentials holds none",
+                "hint: is it ECS, EKS or EC2 that answers at that address?",
+                LAST,
+            ],
+        );
+    }
+}
+
+// How long a login is kept.
+
+#[test]
+fn keys_of_a_file_are_read_anew_when_aws_is_asked_again() {
+    let world = World::new();
+    let keys = |id: &str| format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = s\n");
+    let path = world.file("credentials", keys("AKIAOLD"));
+    let (replaced, new) = (path.clone(), keys("AKIANEW"));
+    let server = Faults::start(move |_, number| {
+        if number > 0 {
+            return Answer::json(&value("x"));
+        }
+        std::fs::write(&replaced, &new).unwrap();
+        complaint(503, "ServiceUnavailable", "x")
+    });
+    let told = world.secret_init().variable("AWS_ENDPOINT_URL", &server.address).variable("AWS_REGION", REGION);
+    assert_eq!(tries(told.variable("AWS_SHARED_CREDENTIALS_FILE", path), "aws-sm:x").code(), 0);
+    let who: Vec<bool> =
+        server.requests().iter().map(|request| request.header("authorization").unwrap().contains("Credential=AKIANEW/")).collect();
+    assert_eq!(who, [false, true]);
+}
+
+#[test]
+fn credentials_that_end_are_asked_for_once() {
+    let credentials = json!({"AccessKeyId": "AKIAPOD", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"});
+    let agent = Faults::always(Answer::json(&credentials));
+    let server = Faults::in_turn([complaint(503, "ServiceUnavailable", "x"), Answer::json(&value("x"))]);
+    let world = World::new();
+    let told = world.secret_init().variable("AWS_ENDPOINT_URL", &server.address).variable("AWS_REGION", REGION);
+    let outcome = tries(told.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.address), "aws-sm:x");
+    assert_eq!((outcome.code(), server.requests().len(), agent.requests().len()), (0, 2, 1), "{}", outcome.stderr);
 }
 
 // What is there.

@@ -197,6 +197,12 @@ pub(super) fn no_region() -> Failure {
         .hint("name it: AWS_REGION, ?region= in the reference, region: of the store in the configuration, or in the profile")
 }
 
+/// What a profile or the instance names is none.
+pub(super) fn wrong_region() -> Failure {
+    Failure::new(FailureKind::Misconfigured, "what the profile or the instance has for a region is no region")
+        .hint("regions are written like eu-central-1")
+}
+
 /// There are no credentials, or they could not be had.
 pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsError) -> Failure {
     let request = |action| Request { action, region, source: "the login" };
@@ -262,6 +268,8 @@ pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsErr
         CredentialsError::InvalidConfiguration(_) => Failure::new(FailureKind::Misconfigured, "the login to AWS is not set up well")
             .hint("see the variables AWS_*, and the trust policy of the instance's role"),
         _ if words.contains("StatusCode(5") => unavailable("who has the container's credentials has an error of its own"),
+        CredentialsError::Unhandled(_) => Failure::new(FailureKind::Protocol, "the answer of who has the credentials holds none")
+            .hint("is it ECS, EKS or EC2 that answers at that address?"),
         _ => Failure::new(FailureKind::Denied, "who has the credentials refuses them")
             .hint("see the role of the task, the pod or the instance"),
     }

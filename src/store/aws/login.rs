@@ -18,6 +18,7 @@ use super::super::{Failure, FailureKind, Wanted, read_file};
 use super::setup::Setup;
 use super::wire::Wire;
 use super::{failure, protocol};
+use crate::reference::is_region;
 use crate::report::printable;
 
 /// How a store asks, for the time of a fetch.
@@ -59,7 +60,11 @@ impl Login {
         }
         let mut of_references = wanted.iter().map(|wanted| wanted.reference.region());
         if known.region.is_none() && of_references.clone().any(|region| region.is_none()) {
-            known.region = load().no_credentials().load().await.region().map(ToString::to_string);
+            let found = load().no_credentials().load().await.region().map(ToString::to_string);
+            if found.as_deref().is_some_and(|region| !is_region(region)) {
+                return Err(failure::wrong_region());
+            }
+            known.region = found;
         }
         let region = known.region.as_deref().or_else(|| of_references.find_map(|region| region)).ok_or_else(failure::no_region)?;
         let load = || load().region(Region::new(region.to_owned()));
@@ -79,16 +84,11 @@ impl Login {
         known.credentials = Some(credentials);
         Ok(account)
     }
-
-    /// The next fetch logs in anew: these credentials are refused.
-    pub(super) async fn forget(&self) {
-        self.0.lock().await.credentials = None;
-    }
 }
 
 /// The files that the variables name are read by the SDK, which would wait for a FIFO for ever.
 fn check_files(setup: &Setup) -> Result<(), Failure> {
-    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", TOKEN_FILE] {
         let Some(path) = setup.variable(name) else { continue };
         if let Err(failure) = read_file(Path::new(path))
             && failure.kind == FailureKind::Invalid
@@ -110,8 +110,9 @@ fn check(credentials: &Credentials, source: &str) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Invalid, cause).hint("is there a newline at the end of the key or of the session token?"))
 }
 
+/// Credentials without an end come from variables or files: to read them anew costs nothing, and they may have been replaced.
 fn lasts(credentials: &Credentials) -> bool {
-    credentials.expiry().is_none_or(|end| end > SystemTime::now() + MARGIN)
+    credentials.expiry().is_some_and(|end| end > SystemTime::now() + MARGIN)
 }
 
 /// The SDK with nothing of its own between it and the network, and with our variables in place of the process's.

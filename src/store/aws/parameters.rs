@@ -35,11 +35,7 @@ impl Store for Parameters {
                 Ok(account) => account,
                 Err(failure) => return all_fail(wanted, &failure),
             };
-            let answers = by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await;
-            if answers.iter().any(|answer| matches!(answer, Err(failure) if failure.kind == FailureKind::Denied)) {
-                self.login.forget().await;
-            }
-            answers
+            by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await
         })
     }
 }
@@ -144,7 +140,9 @@ fn chunks(names: &[Name]) -> Vec<Vec<usize>> {
 }
 
 fn answer(wanted: &Wanted, parameter: &Parameter) -> Answer {
-    let version = Version::new(parameter.version().to_string());
+    // The first is 1, and the SDK makes 0 of none.
+    let version = Some(parameter.version()).filter(|&version| version > 0).ok_or_else(|| protocol("the answer has no version"))?;
+    let version = Version::new(version.to_string());
     if wanted.since.as_ref() == Some(&version) {
         return Ok(Fetched::Unchanged);
     }

@@ -45,11 +45,7 @@ impl Store for Secrets {
                 Ok(account) => account,
                 Err(failure) => return all_fail(wanted, &failure),
             };
-            let answers = by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await;
-            if answers.iter().any(|answer| matches!(answer, Err(failure) if failure.kind == FailureKind::Denied)) {
-                self.login.forget().await;
-            }
-            answers
+            by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await
         })
     }
 
