@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::measure::Command;
+use crate::measure::{Command, copied};
 
 /// An init that can be installed from Debian.
 struct Peer {
@@ -152,14 +152,6 @@ fn scripts(directory: &Path, inits: &[Init]) -> Vec<Script> {
     });
     let scripts = [Script { name: "bash entrypoint", words: plain }, Script { name: "bash entrypoint with cat", words: with_cat }];
     scripts.into_iter().chain(below_tini).collect()
-}
-
-/// A copy that nobody replaces while we measure, so that all lie alike in the page cache. It is on the disk too: pages that are still to be written
-/// would count as dirty memory of whoever maps them.
-fn copied(from: &str, to: &Path) -> String {
-    fs::copy(from, to).unwrap_or_else(|error| panic!("{from}: {error}"));
-    fs::File::open(to).and_then(|file| file.sync_all()).unwrap();
-    to.to_str().unwrap().to_owned()
 }
 
 impl Drop for Contenders {

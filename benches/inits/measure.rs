@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char};
 use std::fs::{self, File};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for an init to have come to rest after the program's start.
@@ -150,6 +151,14 @@ impl Drop for Process {
             libc::waitpid(self.pid, std::ptr::null_mut(), 0);
         }
     }
+}
+
+/// A copy that nobody replaces while we measure, so that all lie alike in the page cache. It is on the disk too: pages that are still to be written
+/// would count as dirty memory of whoever maps them.
+pub fn copied(from: &str, to: &Path) -> String {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{from}: {error}"));
+    File::open(to).and_then(|file| file.sync_all()).unwrap();
+    to.to_str().unwrap().to_owned()
 }
 
 /// Microseconds of `CLOCK_MONOTONIC`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::measure::{Command, Run};
+use crate::measure::{Command, Run, copied};
 use crate::servers::{Asked, Aws, Bao, value};
 use crate::support::World;
 use crate::support::servers::path as installed;
@@ -22,31 +22,41 @@ pub const BOTO3: &str = "boto3, in a loop";
 /// The build without stores, which is for the bench of starts alone when `cargo bench` runs both.
 const FILES_ONLY: &str = "files-only";
 
-/// A build of secret-init.
+/// Builds of secret-init: first the one that was just built, then those of the arguments.
+pub struct Builds {
+    pub all: Vec<Build>,
+    /// Where their copies are.
+    folder: PathBuf,
+}
+
 pub struct Build {
     /// What stands behind its name in the tables.
     label: String,
-    pub path: String,
+    path: String,
+}
+
+impl Builds {
+    pub fn new(arguments: &[String]) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let ours = Build { label: String::new(), path: copied(env!("CARGO_BIN_EXE_secret-init"), &folder.join("secret-init")) };
+        let others = arguments
+            .iter()
+            .map(|argument| argument.split_once('=').expect("further arguments are LABEL=PATH, each a build of secret-init"));
+        let others = others
+            .filter(|(label, _)| *label != FILES_ONLY)
+            .map(|(label, path)| Build { label: format!(" ({label})"), path: copied(path, &folder.join(label)) });
+        Self { all: std::iter::once(ours).chain(others).collect(), folder }
+    }
+}
+
+impl Drop for Builds {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 impl Build {
-    /// The one that was just built, and those of the arguments. Copies, so that all lie alike in the page cache and none is replaced while we measure.
-    pub fn all(arguments: &[String], folder: &Path) -> Vec<Self> {
-        let copied = |name: &str, from: &str| {
-            let to = folder.join(format!("stores-{name}"));
-            fs::copy(from, &to).unwrap_or_else(|error| panic!("{from}: {error}"));
-            to.to_str().unwrap().to_owned()
-        };
-        let mut builds = vec![Self { label: String::new(), path: copied("built", env!("CARGO_BIN_EXE_secret-init")) }];
-        for argument in arguments {
-            let (label, path) = argument.split_once('=').expect("further arguments are LABEL=PATH, each a build of secret-init");
-            if label != FILES_ONLY {
-                builds.push(Self { label: format!(" ({label})"), path: copied(label, path) });
-            }
-        }
-        builds
-    }
-
     pub fn command(&self, flags: &[&str], environment: &[String]) -> Command {
         Command::new([&[self.path.as_str()], flags, &["--"]].concat(), environment)
     }

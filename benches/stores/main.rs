@@ -26,9 +26,7 @@ mod support;
 #[path = "../inits/table.rs"]
 mod table;
 
-use std::path::Path;
-
-use contenders::{Build, Clients};
+use contenders::{Builds, Clients};
 use servers::{Aws, Bao};
 use support::World;
 
@@ -44,9 +42,9 @@ fn main() {
     let world = World::new();
     let (bao, aws) = (Bao::start(), Aws::start());
     let clients = Clients::write(&world);
-    let builds = Build::all(&arguments, Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let mut fields = vec![bao.field(&builds, &clients), aws.field(&builds, &clients)];
+    let builds = Builds::new(&arguments);
+    let mut fields = vec![bao.field(&builds.all, &clients), aws.field(&builds.all, &clients)];
     let mut targets = times::compare(&mut fields);
-    targets.extend(memory::compare(&bao, &builds[0], &fields));
+    targets.extend(memory::compare(&bao, &builds.all[0], &fields));
     table::summary(&targets);
 }
