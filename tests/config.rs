@@ -1165,6 +1165,14 @@ fn a_login_that_is_not_complete_is_told_with_what_it_lacks() {
         "bao: { auth: { method: cert, cert_file: /x } }",
         ["bao:kv/a#x"],
         &[
+            "c.yaml:1:11: stores.bao: of a certificate and its key one is missing",
+            "hint: name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
+        ],
+    );
+    refuses_to_ask(
+        "bao: { auth: { method: cert } }",
+        ["bao:kv/a#x"],
+        &[
             "c.yaml:1:11: stores.bao: a login by certificate has no certificate",
             "hint: name it and its key: cert_file and key_file, or VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
         ],
