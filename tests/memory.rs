@@ -47,7 +47,9 @@ fn dump(world: &World, pid: i32) -> PathBuf {
     let process = pidfd(pid);
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let number: i32 = entry.unwrap().file_name().into_string().unwrap().parse().unwrap();
-        let kind = fs::metadata(format!("/proc/{pid}/fd/{number}")).unwrap().file_type();
+        // A process that has just begun opens and closes the libraries of its program.
+        let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{number}")) else { continue };
+        let kind = metadata.file_type();
         let mut bytes = vec![0; 1 << 20];
         // SAFETY: pidfd_getfd(2) gives a new descriptor, which nothing else owns.
         let copy = unsafe {
