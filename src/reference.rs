@@ -508,13 +508,13 @@ impl Reference {
                 // A key that begins with a slash would be read as a pointer.
                 let (escaped, rest) = key.strip_prefix('/').map_or(("#", key.as_str()), |rest| ("#%2F", rest));
                 text.push_str(escaped);
-                text.push_str(&encode(rest));
+                text.push_str(&encode_key(rest));
             }
             Some(Selector::Pointer(steps)) => {
                 text.push('#');
                 for step in steps {
                     text.push('/');
-                    text.push_str(&encode(&step.replace('~', "~0").replace('/', "~1")));
+                    text.push_str(&encode_key(&step.replace('~', "~0").replace('/', "~1")));
                 }
             }
         }
@@ -698,4 +698,9 @@ const SPECIAL: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'&').add
 
 fn encode(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, SPECIAL).into()
+}
+
+/// A key that has `${` in it would be taken for a template.
+fn encode_key(key: &str) -> String {
+    encode(key).replace("${", "%24{")
 }
