@@ -8,7 +8,7 @@ use crate::cli::Command;
 use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
 use crate::report::{self, Code, Failure, Problem, Style, count, table};
-use crate::resolve::{self, Secrets, Value};
+use crate::resolve::{self, Secrets, Stores, Value};
 use crate::store;
 
 /// The table of what would be delivered, and the variables that are left alone.
@@ -44,7 +44,7 @@ pub fn plan(plan: &Plan) -> String {
 ///
 /// All problems that a start would have had with the secrets.
 pub fn check(plan: &Plan) -> Result<u8, Failure> {
-    let answers = resolve::block_on(plan, resolve::fetch(plan))?;
+    let answers = resolve::block_on(plan, resolve::fetch(plan, &Stores::of(plan)))?;
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();

@@ -13,6 +13,7 @@ use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
 use secret_init::plan::Plan;
 use secret_init::report::{self, Failure, Level, Style};
+use secret_init::resolve::Stores;
 use secret_init::run::{self, Inherited, Program};
 use secret_init::supervise::{self, Start};
 use secret_init::sys::{alloc::Zeroing, environ};
@@ -105,8 +106,9 @@ fn prepare(plan: &Plan, arguments: &Arguments) -> Result<(Delivered, Option<Acco
     let started = Instant::now();
     let account = Account::wanted(arguments);
     let place = Place::open(plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
-    let secrets = resolve::block_on(plan, resolve::all(plan, arguments.command))?;
-    let ((account, place), secrets) = report::both(report::both(account, place), secrets)?;
+    let stores = Stores::of(plan);
+    let secrets = resolve::block_on(plan, resolve::all(plan, &stores, arguments.command))?;
+    let ((account, place), (secrets, _)) = report::both(report::both(account, place), secrets)?;
     let delivered = deliver::all(plan, &secrets, place, arguments, account.as_ref())?;
     report::inform(|| inspect::summary(plan, &secrets, delivered.directory.as_deref(), started.elapsed()));
     Ok((delivered, account))

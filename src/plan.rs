@@ -171,6 +171,18 @@ impl Plan {
         self.deliveries.iter().flat_map(|delivery| delivery.value.references().map(move |reference| (delivery, reference)))
     }
 
+    /// A reference to each distinct secret, in the order of the deliveries.
+    pub fn secrets(&self) -> impl Iterator<Item = &Reference> {
+        let mut seen: Vec<&Reference> = Vec::new();
+        self.references().map(|(_, reference)| reference).filter(move |&reference| {
+            let is_new = !seen.iter().any(|earlier| earlier.same_secret(reference));
+            if is_new {
+                seen.push(reference);
+            }
+            is_new
+        })
+    }
+
     /// The names of all variables that the program gets for sure. An empty one counts as unset.
     #[must_use]
     pub fn names(&self) -> BTreeSet<Vec<u8>> {

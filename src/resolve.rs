@@ -1,7 +1,6 @@
 //! From the plan to the secrets: each distinct secret is fetched once, and every failure is told.
 
 mod imports;
-#[cfg_attr(not(feature = "remote"), path = "resolve/no_patience.rs")]
 mod patience;
 
 use std::collections::BTreeSet;
@@ -15,11 +14,12 @@ use futures_util::future::join_all;
 use crate::cli::Command;
 use crate::environment::check_entry;
 use crate::plan::{Delivery, Plan, Target, consequence};
-use crate::reference::{Options, Reference};
+use crate::reference::{Options, Reference, Scheme};
 use crate::report::{self, Code, Failure, Problem, count, printable};
 use crate::secret::{Secret, Version};
-use crate::store::{self, Content, FailureKind, Fetched, Store, Wanted};
+use crate::store::{self, Content, FailureKind, Fetched, Life, Renew, Store, Wanted};
 use crate::template::{self, Piece};
+pub use patience::Patience;
 
 /// The values of a plan's deliveries, in their order.
 pub type Secrets = Vec<Value>;
@@ -40,12 +40,12 @@ pub enum Value {
 /// # Errors
 ///
 /// The problems of all deliveries, in their order.
-pub async fn all(plan: &Plan, command: Command) -> Result<Secrets, Failure> {
-    let answers = fetch(plan).await;
+pub async fn all(plan: &Plan, stores: &Stores, command: Command) -> Result<(Secrets, Answers), Failure> {
+    let answers = fetch(plan, stores).await;
     report::warn_of(&answers.leases(plan));
     let warned = heed(plan, &answers.warnings(plan), command);
     let secrets = together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command);
-    report::both(warned, secrets).map(|((), secrets)| secrets)
+    report::both(warned, secrets).map(|((), secrets)| (secrets, answers))
 }
 
 /// Tells warnings, which with `--strict` are errors.
@@ -88,6 +88,88 @@ pub fn together<T>(results: impl ExactSizeIterator<Item = Result<T, Vec<Problem>
     Err(Failure { problems, summary })
 }
 
+/// The stores of a plan, each opened once.
+pub struct Stores {
+    list: Vec<Opened>,
+}
+
+struct Opened {
+    scheme: Scheme,
+    name: String,
+    is_remote: bool,
+    store: Result<Box<dyn Store>, store::Failure>,
+}
+
+impl Stores {
+    /// Opens the stores that the plan refers to. Nobody is asked yet.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let mut stores = Self { list: Vec::new() };
+        for (_, reference) in plan.references() {
+            if let Some(row) = store::row(reference.scheme).filter(|_| stores.find(reference).is_none()) {
+                let store = (row.open)(&plan.settings, plan.settings.instance(reference));
+                let (scheme, name) = (reference.scheme, reference.store_name().to_owned());
+                stores.list.push(Opened { scheme, name, is_remote: row.is_remote, store });
+            }
+        }
+        stores
+    }
+
+    fn find(&self, reference: &Reference) -> Option<&Opened> {
+        self.list.iter().find(|opened| opened.scheme == reference.scheme && opened.name == reference.store_name())
+    }
+
+    /// The store of a reference, as one whose logins and secrets have an end; none when they have none.
+    #[must_use]
+    pub fn renewing(&self, reference: &Reference) -> Option<&dyn Renew> {
+        self.find(reference)?.store.as_ref().ok()?.renewing()
+    }
+
+    /// Every store whose logins and secrets have an end, by its name.
+    pub fn all_renewing(&self) -> impl Iterator<Item = (&str, &dyn Renew)> {
+        self.list.iter().filter_map(|opened| Some((opened.name.as_str(), opened.store.as_ref().ok()?.renewing()?)))
+    }
+
+    /// Asks each store once for all that is wanted of it, and all stores side by side.
+    pub async fn fetch(&self, wanted: Vec<Wanted>, patience: Patience) -> Vec<Answer> {
+        let mut batches: Vec<Vec<Wanted>> = self.list.iter().map(|_| Vec::new()).collect();
+        for wanted in wanted {
+            let is_its = |opened: &Opened| opened.scheme == wanted.reference.scheme && opened.name == wanted.reference.store_name();
+            if let Some(index) = self.list.iter().position(is_its) {
+                batches[index].push(wanted);
+            }
+        }
+        let asked = self.list.iter().zip(batches).filter(|(_, batch)| !batch.is_empty());
+        join_all(asked.map(|(opened, batch)| opened.ask(batch, patience))).await.into_iter().flatten().collect()
+    }
+
+    /// What the stores remark of how it went.
+    fn remarks(&self) -> Vec<Problem> {
+        let of_one = |opened: &Opened| {
+            let remarks = opened.store.as_ref().map_or_else(|_| Vec::new(), |store| store.remarks());
+            let about = |remark: store::Failure| Problem {
+                hint: remark.hint.clone(),
+                ..Problem::new(remark.code(), remark.cause).about(&opened.name)
+            };
+            remarks.into_iter().map(about).collect::<Vec<_>>()
+        };
+        self.list.iter().flat_map(of_one).collect()
+    }
+}
+
+impl Opened {
+    async fn ask(&self, batch: Vec<Wanted>, patience: Patience) -> Vec<Answer> {
+        let started = Instant::now();
+        let results = match &self.store {
+            Ok(store) if self.is_remote => patience::fetch(&**store, &batch, patience).await,
+            Ok(store) => store.fetch(&batch).await,
+            Err(failure) => batch.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        let took = started.elapsed();
+        batch.into_iter().zip(results).map(|(wanted, result)| Answer { reference: wanted.reference, result, took }).collect()
+    }
+}
+
 /// What the stores said.
 #[derive(Default)]
 pub struct Answers {
@@ -100,96 +182,49 @@ pub struct Answers {
 
 /// What a store said about one secret.
 pub struct Answer {
-    reference: Reference,
-    result: Result<First, store::Failure>,
+    /// Which secret.
+    pub reference: Reference,
+    /// What it said.
+    pub result: Result<Fetched, store::Failure>,
     /// How long the store took for all that it was asked at once.
     pub took: Duration,
 }
 
 impl Answer {
-    /// The version, if there was an answer.
+    /// The version, if there was an answer with one.
     #[must_use]
     pub fn version(&self) -> Option<&Version> {
-        self.result.as_ref().ok().map(|first| &first.version)
-    }
-}
-
-/// Asks each store once for all that is wanted of it, each distinct secret once, and all stores side by side.
-pub async fn fetch(plan: &Plan) -> Answers {
-    let asked = batches(plan).into_iter().map(|batch| ask(plan, batch));
-    let (lists, remarks): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
-    let has_imports = plan.deliveries.iter().any(|delivery| delivery.target == Target::Variables);
-    Answers {
-        list: lists.into_iter().flatten().collect(),
-        remarks: remarks.into_iter().flatten().collect(),
-        taken: if has_imports { plan.names() } else { BTreeSet::new() },
-    }
-}
-
-/// What is wanted of each store.
-fn batches(plan: &Plan) -> Vec<Vec<Wanted>> {
-    let mut batches: Vec<Vec<Wanted>> = Vec::new();
-    for (_, reference) in plan.references() {
-        let is_for = |batch: &&mut Vec<Wanted>| {
-            batch
-                .first()
-                .is_some_and(|first| first.reference.scheme == reference.scheme && first.reference.store_name() == reference.store_name())
-        };
-        let wanted = || Wanted { reference: reference.clone(), since: None };
-        match batches.iter_mut().find(is_for) {
-            Some(batch) if batch.iter().any(|earlier| earlier.reference.same_secret(reference)) => {}
-            Some(batch) => batch.push(wanted()),
-            None => batches.push(vec![wanted()]),
+        match &self.result {
+            Ok(Fetched::New { version, .. }) => Some(version),
+            _ => None,
         }
     }
-    batches
-}
 
-/// Asks one store, and takes down what it remarks.
-async fn ask(plan: &Plan, batch: Vec<Wanted>) -> (Vec<Answer>, Vec<Problem>) {
-    let started = Instant::now();
-    let (results, remarks) = match open(plan, &batch) {
-        Ok((row, store)) => {
-            let results = if row.is_remote { patience::fetch(&*store, &batch, plan.timeout).await } else { store.fetch(&batch).await };
-            (results, store.remarks())
+    /// How long the secret is good for, if there was an answer that tells.
+    #[must_use]
+    pub fn life(&self) -> Option<&Life> {
+        match &self.result {
+            Ok(Fetched::New { life, .. }) => Some(life),
+            _ => None,
         }
-        Err(failure) => (batch.iter().map(|_| Err(failure.clone())).collect(), Vec::new()),
-    };
-    let took = started.elapsed();
-    let name = batch.first().map(|wanted| wanted.reference.store_name().to_owned()).unwrap_or_default();
-    let remark = |remark: store::Failure| Problem { hint: remark.hint.clone(), ..Problem::new(remark.code(), remark.cause).about(&name) };
-    let answer = |(wanted, result): (Wanted, Result<Fetched, store::Failure>)| Answer {
-        reference: wanted.reference,
-        result: result.and_then(first_time),
-        took,
-    };
-    (batch.into_iter().zip(results).map(answer).collect(), remarks.into_iter().map(remark).collect())
-}
-
-/// The store of a batch, which is not empty.
-fn open(plan: &Plan, batch: &[Wanted]) -> Result<(&'static store::Row, Box<dyn Store>), store::Failure> {
-    let unknown = || store::Failure::new(FailureKind::Protocol, "there is no such store");
-    let reference = &batch.first().ok_or_else(unknown)?.reference;
-    let row = store::row(reference.scheme).ok_or_else(unknown)?;
-    Ok((row, (row.open)(&plan.settings, plan.settings.instance(reference))?))
-}
-
-/// What is fetched for the first time.
-struct First {
-    content: Content,
-    version: Version,
-    lease: Option<Duration>,
-}
-
-/// Nothing can be unchanged when no version was known.
-fn first_time(fetched: Fetched) -> Result<First, store::Failure> {
-    match fetched {
-        Fetched::New { content, version, lease } => Ok(First { content, version, lease }),
-        Fetched::Unchanged => Err(store::Failure::new(FailureKind::Protocol, "the store says unchanged and was asked for the first time")),
     }
+}
+
+/// Asks for all that the plan refers to, each distinct secret once.
+pub async fn fetch(plan: &Plan, stores: &Stores) -> Answers {
+    let wanted = plan.secrets().map(|reference| Wanted { reference: reference.clone(), since: None }).collect();
+    let list = stores.fetch(wanted, Patience::For(plan.timeout)).await;
+    Answers { remarks: stores.remarks(), ..Answers::new(plan, list) }
 }
 
 impl Answers {
+    /// The answers to what was asked for a plan.
+    #[must_use]
+    pub fn new(plan: &Plan, list: Vec<Answer>) -> Self {
+        let has_imports = plan.deliveries.iter().any(|delivery| delivery.target == Target::Variables);
+        Self { list, remarks: Vec::new(), taken: if has_imports { plan.names() } else { BTreeSet::new() } }
+    }
+
     /// The answer about a reference.
     #[must_use]
     pub fn about(&self, reference: &Reference) -> Option<&Answer> {
@@ -204,7 +239,8 @@ impl Answers {
             first.map(|(delivery, reference)| delivery.about(problem.about(reference)))
         };
         let leased = |answer: &Answer| {
-            let lease = humantime::format_duration(answer.result.as_ref().ok()?.lease?);
+            let Some(Life::Leased(lease)) = answer.life() else { return None };
+            let lease = humantime::format_duration(lease.term.duration);
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
             about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
         };
@@ -291,8 +327,12 @@ impl Answers {
 
     /// What the store gave for a reference.
     fn content(&self, reference: &Reference) -> Result<&Content, store::Failure> {
-        let answer = self.about(reference).ok_or_else(|| store::Failure::new(FailureKind::Protocol, "the store gave no answer"))?;
-        answer.result.as_ref().map(|first| &first.content).map_err(Clone::clone)
+        match self.about(reference).map(|answer| &answer.result) {
+            Some(Ok(Fetched::New { content, .. })) => Ok(content),
+            Some(Err(failure)) => Err(failure.clone()),
+            // Nothing can be unchanged when no version was known.
+            Some(Ok(Fetched::Unchanged)) | None => Err(store::Failure::new(FailureKind::Protocol, "the store gave no answer")),
+        }
     }
 
     /// One reference: its secret, the selected part, and what the options and filters make of it.

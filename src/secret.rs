@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
+use siphasher::sip128::SipHasher24;
 use zeroize::Zeroizing;
 
 /// The bytes of a secret: wiped when dropped, never printed. There is no `Display`, no `Clone` and no comparison; `Debug` shows the length alone.
@@ -74,11 +75,58 @@ impl Version {
         Self(name)
     }
 
-    /// A version for what has no name of its own. The digest has a key that this process alone has, so it tells nothing of what it is made from.
+    /// A version for what has no name of its own: a digest by the key of this process.
     #[must_use]
     pub fn digest(bytes: &[u8]) -> Self {
-        static KEY: OnceLock<RandomState> = OnceLock::new();
-        Self(format!("~{:016x}", KEY.get_or_init(RandomState::new).hash_one(bytes)))
+        Self(format!("~{}", Key::own().digest(bytes)))
+    }
+}
+
+/// A key for digests, which tell whether bytes are the same and nothing else of them.
+#[derive(Clone, Copy)]
+pub struct Key([u8; 16]);
+
+static KEY: OnceLock<Key> = OnceLock::new();
+
+impl Key {
+    /// The key of this process, which nobody else has unless it is [handed on](Self::expose).
+    #[must_use]
+    pub fn own() -> Self {
+        *KEY.get_or_init(|| {
+            // A hasher has keys of its own, which the system's random numbers made; what it makes of two numbers nobody can guess.
+            let [one, other] = [0_u8, 1].map(|number| RandomState::new().hash_one(number).to_le_bytes());
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&one);
+            key[8..].copy_from_slice(&other);
+            Self(key)
+        })
+    }
+
+    /// Makes this process go on with the key of an earlier one. Too late when it has made a digest already.
+    pub fn go_on_with(key: [u8; 16]) {
+        let _ = KEY.set(Self(key));
+    }
+
+    /// The key itself, for the process that goes on.
+    #[must_use]
+    pub fn expose(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The digest of some bytes, by SipHash-2-4 with 128 bits.
+    #[must_use]
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        Digest(SipHasher24::new_with_key(&self.0).hash(bytes).as_u128())
+    }
+}
+
+/// What a [`Key`] makes of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u128);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:032x}", self.0)
     }
 }
 

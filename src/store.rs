@@ -40,6 +40,11 @@ pub trait Store: Send + Sync {
     fn remarks(&self) -> Vec<Failure> {
         Vec::new()
     }
+
+    /// The store as one whose logins and secrets have an end, if they do.
+    fn renewing(&self) -> Option<&dyn Renew> {
+        None
+    }
 }
 
 /// What is asked of a store.
@@ -60,11 +65,69 @@ pub enum Fetched {
         content: Content,
         /// What the store calls this state of it.
         version: Version,
-        /// How long it lives, if not for ever.
-        lease: Option<Duration>,
+        /// How long it is good for.
+        life: Life,
     },
     /// It is as it was.
     Unchanged,
+}
+
+/// How long a secret is good for, from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Until somebody writes another, which the store does not tell.
+    Lasting,
+    /// Until its lease ends: it was made for us, and each read makes another.
+    Leased(Lease),
+    /// Until then, when the store itself makes another (a static role).
+    Rotated(Duration),
+    /// Until then: each read makes another, and this one cannot be made to last longer.
+    Ending(Duration),
+}
+
+/// What a store calls the promise that a secret stays good for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name at the store. Whoever may renew leases can end it by this name.
+    pub id: String,
+    /// How long it lasts.
+    pub term: Term,
+}
+
+/// A time that has an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// How long it lasts, from now on.
+    pub duration: Duration,
+    /// Whether the store would make it longer.
+    pub is_renewable: bool,
+}
+
+/// A store whose logins and secrets have an end.
+pub trait Renew: Send + Sync {
+    /// The number of the login: each new one has another. Leases end with the login that they came with.
+    fn login_number(&self) -> u64;
+
+    /// How long the login is good for; none when there is none, or it has no end.
+    fn login(&self) -> BoxFuture<'_, Result<Option<Term>, Failure>>;
+
+    /// Makes the login last longer, and tells how long it lasts now.
+    fn renew_login(&self) -> BoxFuture<'_, Result<Option<Term>, Failure>>;
+
+    /// Logs in anew. The login before it lasts, with its leases, until its own end.
+    fn log_in(&self) -> BoxFuture<'_, Result<Option<Term>, Failure>>;
+
+    /// Asks for a lease to last this long from now on. The answer tells how long it really lasts: at the end of the longest time that it can have it is less.
+    fn renew<'a>(&'a self, lease: &'a str, duration: Duration) -> BoxFuture<'a, Result<Term, Failure>>;
+
+    /// Ends leases, and the login when it was made for us.
+    fn revoke<'a>(&'a self, leases: &'a [String]) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// What another process needs to go on with the same login; none without one.
+    fn remember(&self) -> BoxFuture<'_, Option<Secret>>;
+
+    /// Goes on with what [`remember`](Self::remember) gave in another process.
+    fn resume<'a>(&'a self, remembered: &'a Secret) -> BoxFuture<'a, ()>;
 }
 
 /// A secret is bytes, or named values where the store itself has names.

@@ -19,8 +19,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// No store is obeyed that asks for a longer one.
 const LONGEST_WISH: Duration = Duration::from_mins(5);
 
-/// Asks a store, and asks again for what it could not give now, until the time is over. Whatever else it answers stands.
-pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<Result<Fetched, store::Failure>> {
+/// How a store is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// Again and again for what it could not give now, this long.
+    For(Duration),
+    /// Once: whoever asks will ask again later. Only the time for the answer is bounded.
+    Once(Duration),
+}
+
+/// Asks a store, with patience for what it could not give now. Whatever else it answers stands.
+pub async fn fetch(store: &dyn Store, wanted: &[Wanted], patience: Patience) -> Vec<Result<Fetched, store::Failure>> {
+    let (Patience::For(time) | Patience::Once(time)) = patience;
     let deadline = Instant::now() + time;
     let mut answers: Vec<Option<Result<Fetched, store::Failure>>> = wanted.iter().map(|_| None).collect();
     let mut open: Vec<usize> = (0..wanted.len()).collect();
@@ -34,7 +44,7 @@ pub async fn fetch(store: &dyn Store, wanted: &[Wanted], time: Duration) -> Vec<
         let failures: Vec<&store::Failure> = open.iter().filter_map(|&index| answers[index].as_ref()?.as_ref().err()).collect();
         let wish = failures.iter().filter_map(|failure| failure.retry_after()).max().unwrap_or_default();
         let pause = pause(attempt) + wish.min(LONGEST_WISH);
-        if failures.is_empty() || Instant::now() + pause >= deadline {
+        if failures.is_empty() || matches!(patience, Patience::Once(_)) || Instant::now() + pause >= deadline {
             break;
         }
         if attempt == 0 {

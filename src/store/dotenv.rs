@@ -27,13 +27,13 @@ impl Store for Dotenv {
 
 fn fetch(wanted: &Wanted) -> Result<Fetched, Failure> {
     let path = Path::new(OsStr::from_bytes(&wanted.reference.locator));
-    let Fetched::New { content: Content::Bytes(secret), version, lease } = file::fetch(path, wanted)? else {
+    let Fetched::New { content: Content::Bytes(secret), version, life } = file::fetch(path, wanted)? else {
         return Ok(Fetched::Unchanged);
     };
     let lines = parse(&secret).map_err(|unreadable| Failure::new(FailureKind::Invalid, unreadable.to_string()))?;
     // The last of several lines for one name counts, as in Compose.
     let map: BTreeMap<String, Secret> = lines.into_iter().map(|line| (line.name, line.value)).collect();
-    Ok(Fetched::New { content: Content::Map(map), version, lease })
+    Ok(Fetched::New { content: Content::Map(map), version, life })
 }
 
 /// A variable of an environment file.

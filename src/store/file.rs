@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC};
 
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Row, Store, Wanted};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Life, Row, Store, Wanted};
 use crate::reference::Scheme;
 use crate::secret::{Secret, Version};
 
@@ -41,7 +41,7 @@ pub(super) fn fetch(path: &Path, wanted: &Wanted) -> Result<Fetched, Failure> {
     if wanted.since.as_ref() == Some(&version) {
         return Ok(Fetched::Unchanged);
     }
-    Ok(Fetched::New { content: Content::Bytes(secret), version, lease: None })
+    Ok(Fetched::New { content: Content::Bytes(secret), version, life: Life::Lasting })
 }
 
 /// Reads a secret from a regular file.

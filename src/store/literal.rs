@@ -1,6 +1,6 @@
 //! `literal:TEXT`: the text itself, whatever it looks like.
 
-use super::{BoxFuture, Content, Failure, Fetched, Row, Store, Wanted};
+use super::{BoxFuture, Content, Failure, Fetched, Life, Row, Store, Wanted};
 use crate::reference::Scheme;
 use crate::secret::{Secret, Version};
 
@@ -25,5 +25,9 @@ fn fetch(wanted: &Wanted) -> Fetched {
     if wanted.since.is_some() {
         return Fetched::Unchanged;
     }
-    Fetched::New { content: Content::Bytes(Secret::copy_of(&wanted.reference.locator)), version: Version::new("-".into()), lease: None }
+    Fetched::New {
+        content: Content::Bytes(Secret::copy_of(&wanted.reference.locator)),
+        version: Version::new("-".into()),
+        life: Life::Lasting,
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::http::Client;
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Opened, Row, Settings, Store, Wanted};
+use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Lease, Life, Opened, Row, Settings, Store, Term, Wanted};
 use crate::reference::{Reference, Scheme};
 use crate::report::printable;
 use crate::secret::{Secret, Version};
@@ -178,8 +178,9 @@ async fn read(api: &Api, wanted: &Wanted) -> Result<Found, Trouble> {
     let fetched = if wanted.since.as_ref() == Some(&version) {
         Fetched::Unchanged
     } else {
-        let lifetime = lease.as_ref().map(|_| Duration::from_secs(reply.lease_duration));
-        Fetched::New { content: Content::Bytes(Secret::copy_of(content.as_bytes())), version, lease: lifetime }
+        let term = Term { duration: Duration::from_secs(reply.lease_duration), is_renewable: reply.renewable };
+        let life = lease.clone().map_or(Life::Lasting, |id| Life::Leased(Lease { id, term }));
+        Fetched::New { content: Content::Bytes(Secret::copy_of(content.as_bytes())), version, life }
     };
     Ok(Found { fetched, lease })
 }

@@ -6,7 +6,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::{Builder, Region};
 use aws_sdk_ssm::types::Parameter;
 
-use super::super::{BoxFuture, Content, Failure, FailureKind, Fetched, Store, Wanted};
+use super::super::{BoxFuture, Content, Failure, FailureKind, Fetched, Life, Store, Wanted};
 use super::failure::{self, Request};
 use super::login::{Account, Login};
 use super::setup::Setup;
@@ -147,5 +147,5 @@ fn answer(wanted: &Wanted, parameter: &Parameter) -> Answer {
         return Ok(Fetched::Unchanged);
     }
     let value = parameter.value().ok_or_else(|| protocol("the answer has no secret"))?;
-    Ok(Fetched::New { content: Content::Bytes(Secret::copy_of(value.as_bytes())), version, lease: None })
+    Ok(Fetched::New { content: Content::Bytes(Secret::copy_of(value.as_bytes())), version, life: Life::Lasting })
 }

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::super::{BoxFuture, Content, FEW_OF_AWS, Failure, FailureKind, Fetched, Store, Wanted};
+use super::super::{BoxFuture, Content, FEW_OF_AWS, Failure, FailureKind, Fetched, Life, Store, Wanted};
 use super::failure::{self, Complaint, Request};
 use super::login::{Account, Login};
 use super::setup::Setup;
@@ -171,7 +171,7 @@ fn answer(wanted: &Wanted, version: Option<&str>, string: Option<&str>, binary: 
         return Ok(Fetched::Unchanged);
     }
     let bytes = string.map(str::as_bytes).or_else(|| binary.map(Blob::as_ref)).ok_or_else(|| protocol("the answer has no secret"))?;
-    Ok(Fetched::New { content: Content::Bytes(Secret::copy_of(bytes)), version, lease: None })
+    Ok(Fetched::New { content: Content::Bytes(Secret::copy_of(bytes)), version, life: Life::Lasting })
 }
 
 fn complaint(error: &ApiErrorType) -> Complaint<'_> {

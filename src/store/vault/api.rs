@@ -62,6 +62,7 @@ pub struct Reply {
     pub lease_id: String,
     /// In seconds.
     pub lease_duration: u64,
+    pub renewable: bool,
 }
 
 /// What a login gives.
