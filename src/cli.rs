@@ -11,8 +11,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::{OnChange, Period, Scalar as _, SignalName};
 use crate::reference;
 use crate::report::{Format, Level};
+use crate::sys::signal::Signal;
 pub use completion::completion;
 pub use glob::Glob;
 pub use help::help;
@@ -39,6 +41,8 @@ pub enum Command {
     Exec,
     /// Write the files and end.
     Write,
+    /// Write the files, keep them up to date, and tell another process.
+    Sidecar,
     /// Print what would be done.
     Plan,
     /// Fetch everything, deliver nothing, print what came of it.
@@ -62,7 +66,7 @@ impl Command {
     #[must_use]
     pub fn is_aside(self) -> bool {
         match self {
-            Self::Supervise | Self::Write => false,
+            Self::Supervise | Self::Write | Self::Sidecar => false,
             Self::Exec => std::process::id() != 1,
             _ => true,
         }
@@ -124,6 +128,20 @@ pub struct Options {
     pub allow_http: bool,
     /// How long the stores may take for all secrets together; none is [`TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// Watch all secrets.
+    pub watch: bool,
+    /// How often stores are asked for a change.
+    pub refresh: Option<Period>,
+    /// What to do when a secret has changed.
+    pub on_change: Option<OnChange>,
+    /// The signal that means: fetch all now.
+    pub refresh_signal: Option<Signal>,
+    /// Give leases and our login back when the program has ended.
+    pub revoke_on_exit: bool,
+    /// The name of the process that a sidecar tells.
+    pub process: Option<String>,
+    /// The file with the number of the process that a sidecar tells.
+    pub pid_file: Option<PathBuf>,
     /// Warnings about the plan are errors.
     pub strict: bool,
     /// What to print.
@@ -330,6 +348,87 @@ const FLAGS: &[Flag] = &[
         apply: |options, _| switch(&mut options.allow_http),
     },
     Flag {
+        long: "watch",
+        short: None,
+        value: Value::None,
+        repeats: false,
+        variable: Some("WATCH"),
+        help: "watch every secret: deliver it again when it changes, and tell the program",
+        apply: |options, _| switch(&mut options.watch),
+    },
+    Flag {
+        long: "refresh",
+        short: None,
+        value: Value::Text("DURATION"),
+        repeats: false,
+        variable: Some("REFRESH"),
+        help: "watch, and ask stores for a change this often, at least 5s (default: 5m)",
+        apply: |options, value| {
+            options.refresh = Some(value.to_str().and_then(Period::parse).ok_or(Period::EXPECTED)?);
+            Ok(())
+        },
+    },
+    Flag {
+        long: "on-change",
+        short: None,
+        value: Value::OneOf("ACTION", &["signal", "restart", "exit", "none"]),
+        repeats: false,
+        variable: Some("ON_CHANGE"),
+        help: "watch, and do this when a secret has changed: signal (default), restart, exit, none, exit:CODE, a signal's name, or a URL",
+        apply: |options, value| {
+            let expected = "signal, restart, exit, none, exit:CODE, the name of a signal, or a URL";
+            options.on_change = Some(value.to_str().and_then(OnChange::parse).ok_or(expected)?);
+            Ok(())
+        },
+    },
+    Flag {
+        long: "refresh-signal",
+        short: None,
+        value: Value::Text("SIGNAL"),
+        repeats: false,
+        variable: Some("REFRESH_SIGNAL"),
+        help: "keep this signal, like USR2, from the program: it means that every secret is to be fetched now",
+        apply: |options, value| {
+            let SignalName(signal) = value.to_str().and_then(SignalName::parse).ok_or(SignalName::EXPECTED)?;
+            options.refresh_signal = Some(Signal(signal as i32));
+            Ok(())
+        },
+    },
+    Flag {
+        long: "revoke-on-exit",
+        short: None,
+        value: Value::None,
+        repeats: false,
+        variable: Some("REVOKE_ON_EXIT"),
+        help: "when the program has ended, end the leases of its secrets and our login at the store too",
+        apply: |options, _| switch(&mut options.revoke_on_exit),
+    },
+    Flag {
+        long: "process",
+        short: None,
+        value: Value::Text("NAME"),
+        repeats: false,
+        variable: Some("PROCESS"),
+        help: "with sidecar: signal the processes of this name, in a pod that shares its process namespace",
+        apply: |options, value| {
+            options.process =
+                Some(value.to_str().filter(|name| !name.is_empty() && !name.contains('/')).ok_or("the name of a program")?.to_owned());
+            Ok(())
+        },
+    },
+    Flag {
+        long: "pid-file",
+        short: None,
+        value: Value::File,
+        repeats: false,
+        variable: Some("PID_FILE"),
+        help: "with sidecar: signal the process whose number stands in this file",
+        apply: |options, value| {
+            options.pid_file = Some(absolute(value)?);
+            Ok(())
+        },
+    },
+    Flag {
         long: "strict",
         short: None,
         value: Value::None,
@@ -417,6 +516,11 @@ impl Takes {
 
 const COMMANDS: &[Verb] = &[
     Verb { name: "write", takes: Takes::Nothing(Command::Write), help: "write the secret files and end, for a Kubernetes init container" },
+    Verb {
+        name: "sidecar",
+        takes: Takes::Nothing(Command::Sidecar),
+        help: "write the secret files, keep them up to date, and tell another process or an URL",
+    },
     Verb { name: "plan", takes: Takes::Program(Command::Plan), help: "print what would be done with each variable; reads no secret" },
     Verb {
         name: "check",

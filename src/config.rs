@@ -14,11 +14,11 @@ use crate::report::{Code, Problem, count, printable};
 use crate::store::{self, FailureKind};
 use crate::template::{self, Named, Names};
 
-use read::{Entries, Fault, Faults, Read, Scalar, mapping};
+use read::{Entries, Fault, Faults, Read, mapping};
 use yaml::{Node, Value};
 
-pub use read::Located;
-pub use rotation::{OnChange, Period, Rotation};
+pub use read::{Located, Scalar};
+pub use rotation::{Delay, OnChange, Period, Rotation, SignalName};
 pub use stores::Store;
 pub use yaml::Position;
 

@@ -1,17 +1,20 @@
-//! What supervisor and runner tell each other until the program runs.
+//! What the supervisor and its children tell each other, by messages of a fixed size.
 //!
-//! A socket pair that exec closes tells the supervisor how the start went: its end means that the program runs, a message that it does not. And a pipe holds one
-//! token, which only one of the two can take: the runner before it becomes the program, the supervisor before it ends the start. So a signal that comes in between
-//! is either an end of the start or is forwarded to the program, and never lost.
+//! The runner's side closes on exec, so that the end of the pair means that the program runs; a message tells that it does not. And a pipe holds one token, which only
+//! one of the two can take: the runner before it becomes the program, the supervisor before it ends the start. So a signal that comes in between is either an end of the
+//! start or is forwarded to the program, and never lost. An agent that stays keeps its side, and asks by it for what the supervisor alone does.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::unistd::Pid;
 
-use crate::sys::descriptor;
+use crate::sys::descriptor::{self, FRAME};
+use crate::sys::signal::Signal;
 
 /// The supervisor's side.
 pub struct Watcher {
@@ -19,31 +22,120 @@ pub struct Watcher {
     token: OwnedFd,
 }
 
-/// The runner's side.
+/// The side of a child.
 pub struct Starter {
     socket: OwnedFd,
     token: OwnedFd,
 }
 
-/// What a [`Watcher`] hears.
+/// What the supervisor hears.
 #[derive(Debug)]
 pub enum Heard {
-    /// The other side is closed: the program runs, or the runner died.
+    /// The other side is closed: the program runs, or the process died.
     Closed,
     /// The start failed, was told to the user, and ends with this code.
     Failed(u8),
     /// A descriptor to keep open as long as the program runs.
     Keep(OwnedFd),
     /// What was delivered, in a file in memory: another process is to become the program with it.
-    HandedOver(OwnedFd),
-    /// Nothing yet.
+    HandedOver(OwnedFd, Stay),
+    /// What an agent after this one needs, in a file in memory.
+    Remember(OwnedFd),
+    /// Send the program a signal.
+    Signal(Signal),
+    /// Stop the program, and start it again with this environment, or end with a code.
+    Stop(Stop, Then),
+    /// Nothing yet, or nothing that is understood.
+    Nothing,
+}
+
+/// Whether an agent stays when it has handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// It ends.
+    No,
+    /// It stays, and may ask for signals.
+    Signalling,
+    /// It stays, and may ask for another start: that one is to find what this one found.
+    Restarting,
+}
+
+/// How the program is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The signal that asks it to end.
+    pub signal: Signal,
+    /// How long it may take before it is killed.
+    pub grace: Duration,
+}
+
+/// What comes after the program was stopped.
+#[derive(Debug)]
+pub enum Then {
+    /// Another start, with what was delivered.
+    Start(OwnedFd),
+    /// The end, with this exit code.
+    Exit(u8),
+}
+
+/// What an agent hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The program runs, as this process.
+    Program(Pid),
+    /// Fetch everything now.
+    Refresh,
+    /// The program has ended: give back what was lent, and end.
+    Finish,
+    /// Nothing that is understood.
     Nothing,
 }
 
 const TOKEN: [u8; 1] = [b'T'];
-/// The messages with a descriptor; all others are exit codes, which are never these.
-const KEEP: u8 = 0;
-const HAND_OVER: u8 = 1;
+
+const FAILED: u8 = 1;
+const KEEP: u8 = 2;
+const HAND_OVER: u8 = 3;
+const REMEMBER: u8 = 4;
+const SIGNAL: u8 = 5;
+const RESTART: u8 = 6;
+const EXIT: u8 = 7;
+const PROGRAM: u8 = 8;
+const REFRESH: u8 = 9;
+const FINISH: u8 = 10;
+
+/// A message: what it is, two short numbers and a long one.
+#[derive(Clone, Copy)]
+struct Frame {
+    kind: u8,
+    number: u8,
+    other: u8,
+    long: u32,
+}
+
+impl Frame {
+    const fn of(kind: u8) -> Self {
+        Self { kind, number: 0, other: 0, long: 0 }
+    }
+
+    fn to_bytes(self) -> [u8; FRAME] {
+        let [a, b, c, d] = self.long.to_le_bytes();
+        [self.kind, self.number, self.other, 0, a, b, c, d]
+    }
+
+    fn from_bytes([kind, number, other, _, a, b, c, d]: [u8; FRAME]) -> Self {
+        Self { kind, number, other, long: u32::from_le_bytes([a, b, c, d]) }
+    }
+
+    /// No signal of another number can be sent.
+    fn signal(self) -> Option<Signal> {
+        (1..=64).contains(&self.number).then_some(Signal(i32::from(self.number)))
+    }
+
+    fn stop(self) -> Option<Stop> {
+        Some(Stop { signal: self.signal()?, grace: Duration::from_millis(u64::from(self.long)) })
+    }
+}
 
 /// Makes both sides. Each is to be dropped in the process that the other belongs to.
 ///
@@ -70,16 +162,36 @@ impl Watcher {
         take(&self.token)
     }
 
-    /// Takes one message, without waiting.
+    /// Takes one message, without waiting. Any bytes are taken.
     #[must_use]
     pub fn hear(&self) -> Heard {
-        match descriptor::receive(&self.socket) {
-            Err(Errno::EAGAIN | Errno::EINTR) | Ok((Some(KEEP | HAND_OVER), None)) => Heard::Nothing,
-            Err(_) | Ok((None, _)) => Heard::Closed,
-            Ok((Some(KEEP), Some(descriptor))) => Heard::Keep(descriptor),
-            Ok((Some(HAND_OVER), Some(delivered))) => Heard::HandedOver(delivered),
-            Ok((Some(code), _)) => Heard::Failed(code),
-        }
+        let (frame, descriptor) = match descriptor::receive(&self.socket) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return Heard::Nothing,
+            Err(_) | Ok(None) => return Heard::Closed,
+            Ok(Some((bytes, descriptor))) => (Frame::from_bytes(bytes), descriptor),
+        };
+        let heard = match (frame.kind, descriptor) {
+            (FAILED, None) => Some(Heard::Failed(frame.number)),
+            (KEEP, Some(descriptor)) => Some(Heard::Keep(descriptor)),
+            (HAND_OVER, Some(delivered)) => Some(Heard::HandedOver(delivered, stay(frame.number))),
+            (REMEMBER, Some(memory)) => Some(Heard::Remember(memory)),
+            (SIGNAL, None) => frame.signal().map(Heard::Signal),
+            (RESTART, Some(delivered)) => frame.stop().map(|stop| Heard::Stop(stop, Then::Start(delivered))),
+            (EXIT, None) => frame.stop().map(|stop| Heard::Stop(stop, Then::Exit(frame.other))),
+            _ => None,
+        };
+        heard.unwrap_or(Heard::Nothing)
+    }
+
+    /// Tells an agent that stays.
+    pub fn tell(&self, told: Told) {
+        let frame = match told {
+            Told::Program(program) => Frame { long: program.as_raw().unsigned_abs(), ..Frame::of(PROGRAM) },
+            Told::Refresh => Frame::of(REFRESH),
+            Told::Finish => Frame::of(FINISH),
+            Told::Nothing => return,
+        };
+        send(&self.socket, frame, None);
     }
 }
 
@@ -92,17 +204,17 @@ impl AsFd for Watcher {
 impl Starter {
     /// Tells that the start failed with this code, which has been explained to the user.
     pub fn fail(&self, code: u8) {
-        self.send(code, &[]);
+        send(&self.socket, Frame { number: code, ..Frame::of(FAILED) }, None);
     }
 
     /// Asks the supervisor to keep a descriptor open as long as the program runs.
     pub fn keep(&self, descriptor: &OwnedFd) {
-        self.send(KEEP, &[descriptor.as_raw_fd()]);
+        send(&self.socket, Frame::of(KEEP), Some(descriptor));
     }
 
     /// Gives what was delivered to the supervisor, which does not look into it, for the process that becomes the program.
-    pub fn hand_over(&self, delivered: &OwnedFd) {
-        self.send(HAND_OVER, &[delivered.as_raw_fd()]);
+    pub fn hand_over(&self, delivered: &OwnedFd, stay: Stay) {
+        send(&self.socket, Frame { number: stay as u8, ..Frame::of(HAND_OVER) }, Some(delivered));
     }
 
     /// Before the program: from here on signals go to it. False when the supervisor has ended the start.
@@ -111,10 +223,71 @@ impl Starter {
         take(&self.token)
     }
 
-    /// A supervisor that is gone takes us with it soon enough: PID 1's end is everybody's.
-    fn send(&self, byte: u8, descriptors: &[i32]) {
-        let rights = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
-        let _ = sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&[byte])], control, MsgFlags::MSG_NOSIGNAL, None);
+    /// Gives the supervisor what an agent after this one needs. It takes the place of what was given before.
+    pub fn remember(&self, memory: &OwnedFd) {
+        send(&self.socket, Frame::of(REMEMBER), Some(memory));
     }
+
+    /// Asks for a signal to the program.
+    pub fn signal(&self, signal: Signal) {
+        send(&self.socket, Frame { number: number(signal), ..Frame::of(SIGNAL) }, None);
+    }
+
+    /// Asks for the program to be stopped, and for what comes then.
+    pub fn stop(&self, stop: Stop, then: &Then) {
+        let long = u32::try_from(stop.grace.as_millis()).unwrap_or(u32::MAX);
+        let frame = |kind, other| Frame { number: number(stop.signal), other, long, ..Frame::of(kind) };
+        match then {
+            Then::Start(delivered) => send(&self.socket, frame(RESTART, 0), Some(delivered)),
+            Then::Exit(code) => send(&self.socket, frame(EXIT, *code), None),
+        }
+    }
+
+    /// Takes what the supervisor tells, without waiting; nothing when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` when there is nothing yet.
+    pub fn hear(&self) -> Result<Option<Told>, Errno> {
+        let Some((bytes, _)) = descriptor::receive(&self.socket)? else { return Ok(None) };
+        let frame = Frame::from_bytes(bytes);
+        Ok(Some(match (frame.kind, i32::try_from(frame.long)) {
+            (PROGRAM, Ok(program)) if program > 0 => Told::Program(Pid::from_raw(program)),
+            (REFRESH, _) => Told::Refresh,
+            (FINISH, _) => Told::Finish,
+            _ => Told::Nothing,
+        }))
+    }
+}
+
+impl AsFd for Starter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Starter {
+    fn as_raw_fd(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+}
+
+fn stay(number: u8) -> Stay {
+    match number {
+        1 => Stay::Signalling,
+        2 => Stay::Restarting,
+        _ => Stay::No,
+    }
+}
+
+fn number(signal: Signal) -> u8 {
+    u8::try_from(signal.0).unwrap_or(0)
+}
+
+/// That the other side is gone is no news to either: its end is seen by other means.
+fn send(socket: &OwnedFd, frame: Frame, descriptor: Option<&OwnedFd>) {
+    let numbers = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    let rights = numbers.as_ref().map(|numbers| [ControlMessage::ScmRights(numbers)]);
+    let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
+    let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame.to_bytes())], control, MsgFlags::MSG_NOSIGNAL, None);
 }

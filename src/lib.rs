@@ -21,6 +21,7 @@ pub mod policy;
 pub mod reference;
 pub mod report;
 pub mod resolve;
+pub mod rotation;
 pub mod run;
 pub mod secret;
 pub mod store;

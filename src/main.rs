@@ -11,11 +11,12 @@ use secret_init::cli::{self, Arguments, Command};
 use secret_init::config::{self, Config};
 use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
+use secret_init::handshake::Stay;
 use secret_init::plan::Plan;
 use secret_init::report::{self, Failure, Level, Style};
 use secret_init::resolve::Stores;
 use secret_init::run::{self, Inherited, Program};
-use secret_init::supervise::{self, Start};
+use secret_init::supervise::{self, Children, Start};
 use secret_init::sys::{alloc::Zeroing, environ};
 use secret_init::user::Account;
 use secret_init::{agent, inspect, policy, resolve};
@@ -43,12 +44,8 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         inherited.end_on_signals();
     }
     match arguments.command {
-        Command::Supervise => supervise::run(
-            &arguments.options,
-            inherited.ending,
-            |start| supervised(arguments, inherited, start),
-            |start, delivered| go_on(arguments, inherited, start, &delivered),
-        ),
+        Command::Supervise => supervise::run(&arguments.options, inherited.ending, &Container { arguments, inherited }),
+        Command::Sidecar => Err(Failure::from(report::Problem::new(report::Code::Internal, "no sidecar yet"))),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
         Command::Write => prepare(&warned_of(plan(arguments)?), arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
@@ -62,36 +59,42 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     }
 }
 
-/// Becomes the program, beside a supervisor that is told how it goes. When stores have to be asked over a network it is the agent instead, which only delivers.
-fn supervised(arguments: &Arguments, inherited: &Inherited, start: &Start) -> Result<Infallible, Failure> {
-    let plan = warned_of(plan(arguments)?);
-    if plan.is_remote() {
-        agent::prefer_to_be_killed();
-        let (delivered, _) = prepare(&plan, arguments)?;
+/// A container with a supervisor: what its children do.
+struct Container<'a> {
+    arguments: &'a Arguments,
+    inherited: &'a Inherited,
+}
+
+impl Children for Container<'_> {
+    /// Becomes the program. When stores have to be asked over a network it is the agent instead, which only delivers.
+    fn start(&self, start: &Start) -> Result<Infallible, Failure> {
+        let plan = warned_of(plan(self.arguments)?);
+        if plan.is_remote() {
+            agent::prefer_to_be_killed();
+            let (delivered, _) = prepare(&plan, self.arguments)?;
+            start.keep(delivered.lock.as_ref());
+            start.hand_over(&agent::seal(&delivered)?, Stay::No);
+        }
+        let (delivered, account) = prepare(&plan, self.arguments)?;
         start.keep(delivered.lock.as_ref());
-        start.hand_over(&agent::seal(&delivered)?);
+        self.become_program(start, delivered, account)
     }
-    let (delivered, account) = prepare(&plan, arguments)?;
-    start.keep(delivered.lock.as_ref());
-    become_program(arguments, inherited, start, delivered, account)
+
+    fn go_on(&self, start: &Start, delivered: OwnedFd) -> Result<Infallible, Failure> {
+        self.become_program(start, agent::unseal(&delivered)?, Account::wanted(self.arguments)?)
+    }
+
+    fn take_over(&self, _: &Start, _: OwnedFd) -> Result<Infallible, Failure> {
+        Err(Failure::from(report::Problem::new(report::Code::Internal, "no agent yet")))
+    }
 }
 
-/// Becomes the program with what the agent delivered.
-fn go_on(arguments: &Arguments, inherited: &Inherited, start: &Start, delivered: &OwnedFd) -> Result<Infallible, Failure> {
-    let delivered = agent::unseal(delivered)?;
-    become_program(arguments, inherited, start, delivered, Account::wanted(arguments)?)
-}
-
-fn become_program(
-    arguments: &Arguments,
-    inherited: &Inherited,
-    start: &Start,
-    mut delivered: Delivered,
-    account: Option<Account>,
-) -> Result<Infallible, Failure> {
-    run::pass_on_listen_pid(&mut delivered.environment);
-    start.commit();
-    Program::new(&arguments.program, delivered, account).run(inherited)
+impl Container<'_> {
+    fn become_program(&self, start: &Start, mut delivered: Delivered, account: Option<Account>) -> Result<Infallible, Failure> {
+        run::pass_on_listen_pid(&mut delivered.environment);
+        start.commit();
+        Program::new(&self.arguments.program, delivered, account).run(self.inherited)
+    }
 }
 
 /// Becomes the program, and nothing of us stays.

@@ -9,6 +9,7 @@ mod imports;
 mod layout;
 mod names;
 mod precedence;
+mod rotation;
 mod stores;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,8 @@ use crate::store;
 use crate::template::{Context, Fault, Template};
 
 use conventions::{SecretFolders, plain_name};
+pub use rotation::{Rotation, Watched};
+
 use names::Noted;
 use precedence::{Entry, Loser};
 
@@ -49,6 +52,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Whether we run in a Kubernetes pod.
     pub in_kubernetes: bool,
+    /// What is watched; none when nothing is.
+    pub rotation: Option<Rotation>,
 }
 
 /// One secret on its way.
@@ -140,7 +145,6 @@ impl Plan {
         for file in &config.document.files {
             planner.decide_file(file.at, file);
         }
-        planner.warn_of_rotation();
         planner.warn_of_names(&losers);
         planner.finish()
     }
@@ -157,6 +161,7 @@ impl Plan {
             is_strict: arguments.options.strict,
             timeout: arguments.options.timeout.unwrap_or(cli::TIMEOUT),
             in_kubernetes: environment.value(b"KUBERNETES_SERVICE_HOST").is_some(),
+            rotation: None,
         }
     }
 
@@ -375,22 +380,6 @@ impl Planner<'_> {
         }
     }
 
-    /// One warning for all of it.
-    fn warn_of_rotation(&mut self) {
-        let problem = Problem::new(Code::Configuration, "is not acted on: this version fetches once, at the start")
-            .hint("restart the container after a change");
-        let own = self.config.document.secrets.0.iter().filter(|(_, source)| source.refresh.is_some() || source.on_change.is_some());
-        let at = self.config.document.rotation.as_ref().map(|rotation| rotation.at).or(own.map(|(name, _)| name.at).min());
-        if let Some(at) = at {
-            return self.warn(problem.about("rotation").about(self.config.place(at)));
-        }
-        let refreshed = |delivery: &&Delivery| delivery.value.references().any(|reference| reference.options.refresh.is_some());
-        if let Some(delivery) = self.plan.deliveries.iter().find(refreshed) {
-            let problem = delivery.about(problem.about("refresh"));
-            self.warn(problem);
-        }
-    }
-
     fn reason_to_leave_alone(&self, entry: &Entry) -> Option<&'static str> {
         conventions::reason_to_leave_alone(entry.name, entry.value, &self.arguments.options, &self.folders)
     }
@@ -499,9 +488,13 @@ impl Planner<'_> {
         let is_delivered = |name: &[u8]| delivered.binary_search(&name).is_ok();
         self.plan.passed.retain(|entry| entry.split(|&byte| byte == b'=').next().is_none_or(|name| !is_delivered(name)));
         self.plan.set.retain(|(name, _)| !is_delivered(name));
-        if self.arguments.command == Command::Write {
+        if matches!(self.arguments.command, Command::Write | Command::Sidecar) {
             self.keep_files_alone();
         }
+        self.plan.rotation = rotation::of(&self.plan, self.arguments, self.config);
+        let (problems, warnings) = rotation::check(&self.plan, self.arguments, self.config);
+        self.problems.extend(problems);
+        warnings.into_iter().for_each(|warning| self.warn(warning));
         if self.uses_vault() {
             self.remove_logins();
             self.warn_of_unread();
@@ -551,7 +544,7 @@ impl Planner<'_> {
         let (files, variables): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(|delivery| matches!(delivery.target, Target::File(_)));
         self.plan.deliveries = files;
         for delivery in variables {
-            self.warn(Problem::new(Code::Configuration, "is not delivered: write makes files alone").about(delivery.name));
+            self.warn(Problem::new(Code::Configuration, "is not delivered: only files are, without a program to run").about(delivery.name));
         }
         if self.plan.deliveries.is_empty() && self.problems.is_empty() {
             let problem = Problem::new(Code::Configuration, "there is no file to write")
@@ -592,7 +585,7 @@ fn mode(template: &Template) -> Result<Option<u32>, ()> {
 pub fn consequence(command: Command) -> &'static str {
     match command {
         Command::Supervise | Command::Exec => "the program was not started",
-        Command::Write => "nothing was written",
+        Command::Write | Command::Sidecar => "nothing was written",
         _ => "a start would fail",
     }
 }

@@ -11,4 +11,5 @@ pub mod entry;
 pub mod environ;
 pub mod names;
 pub mod process;
+pub mod random;
 pub mod signal;

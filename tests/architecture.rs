@@ -24,8 +24,9 @@ const LAYERS: &[&str] = &[
     "user",
     "deliver",
     "run",
-    "agent",
     "handshake",
+    "rotation",
+    "agent",
     "supervise",
     "main",
 ];

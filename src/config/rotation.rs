@@ -1,4 +1,4 @@
-//! `rotation:`, what to do when a secret changes. It is read and checked; nothing acts on it yet.
+//! `rotation:`, what to do when a secret changes.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -22,14 +22,18 @@ mapping! {
         pub splay: Option<Delay>,
         /// A program with its arguments that looks at the new files first; unless it ends with 0, the old ones stay.
         pub validate: Option<Command>,
+        /// The signal that asks the program to end before it is started again, TERM when nothing is said.
+        pub stop_signal: Option<SignalName>,
+        /// How long it may take to end before it is killed, 10s when nothing is said.
+        pub grace: Option<Delay>,
     }
 }
 
 /// What to do when a secret has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnChange {
-    /// Send a signal to the program.
-    Signal(Signal),
+    /// Send a signal to the program: HUP when none is named.
+    Signal(Option<Signal>),
     /// Stop the program and start it with the new environment.
     Restart,
     /// Run a program beside it.
@@ -56,7 +60,7 @@ const ROWS: [Row; 4] = [
     Row {
         key: "signal",
         help: "Send this signal to the program.",
-        read: |value, faults| SignalName::read(value, faults).map(|SignalName(signal)| OnChange::Signal(signal)),
+        read: |value, faults| SignalName::read(value, faults).map(|SignalName(signal)| OnChange::Signal(Some(signal))),
         schema: <SignalName as Scalar>::schema,
     },
     Row {
@@ -113,9 +117,17 @@ impl Read for OnChange {
 }
 
 impl OnChange {
+    /// Reads what a flag says: a word, `exit:CODE`, the name of a signal, or a URL.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let code = || ExitCode::parse(text.strip_prefix("exit:")?).map(|ExitCode(code)| Self::Exit(code));
+        let signal = || SignalName::parse(text).map(|SignalName(signal)| Self::Signal(Some(signal)));
+        Self::by_word(text).or_else(code).or_else(signal).or_else(|| Url::parse(text).map(Self::Http))
+    }
+
     fn by_word(word: &str) -> Option<Self> {
         match word {
-            "signal" => Some(Self::Signal(Signal::SIGHUP)),
+            "signal" => Some(Self::Signal(None)),
             "restart" => Some(Self::Restart),
             "exit" => Some(Self::Exit(0)),
             "none" => Some(Self::Nothing),
@@ -125,7 +137,7 @@ impl OnChange {
 }
 
 /// How often to look for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
 impl Scalar for Period {
@@ -184,8 +196,9 @@ impl Read for Command {
     }
 }
 
-/// A signal that can be sent for a change.
-struct SignalName(Signal);
+/// A signal that can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalName(pub Signal);
 
 impl Scalar for SignalName {
     const EXPECTED: &'static str = "the name of a signal other than KILL and STOP, like HUP or USR1";

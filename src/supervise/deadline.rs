@@ -24,6 +24,15 @@ impl Deadline {
         self.0.is_some()
     }
 
+    /// The one that comes first.
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(two)) => Self(Some(one.min(two))),
+            (one, two) => Self(one.or(two)),
+        }
+    }
+
     /// Whether the moment has come.
     #[must_use]
     pub fn has_passed(self) -> bool {

@@ -22,15 +22,18 @@ pub fn fill_standard() {
     }
 }
 
-/// Takes one message of one byte from a socket, without waiting, and the descriptor that came with it. No byte means that the other side is closed.
+/// The size of a message.
+pub const FRAME: usize = 8;
+
+/// Takes one message from a socket, without waiting, and the descriptor that came with it; nothing when the other side is closed. One that is shorter ends in zeros.
 ///
 /// # Errors
 ///
 /// `EAGAIN` when there is none yet.
-pub fn receive(socket: &OwnedFd) -> Result<(Option<u8>, Option<OwnedFd>), Errno> {
-    let mut byte = [0];
+pub fn receive(socket: &OwnedFd) -> Result<Option<([u8; FRAME], Option<OwnedFd>)>, Errno> {
+    let mut frame = [0; FRAME];
     let mut control = nix::cmsg_space!(RawFd);
-    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut parts = [IoSliceMut::new(&mut frame)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC)?;
     let descriptor = message.cmsgs()?.find_map(|part| match part {
         // SAFETY: the kernel made this number for us as it gave us the message, and nothing else owns it.
@@ -38,7 +41,7 @@ pub fn receive(socket: &OwnedFd) -> Result<(Option<u8>, Option<OwnedFd>), Errno>
         _ => None,
     });
     let is_closed = message.bytes == 0;
-    Ok(((!is_closed).then_some(byte[0]), descriptor))
+    Ok((!is_closed).then_some((frame, descriptor)))
 }
 
 fn is_open(number: RawFd) -> bool {

@@ -89,6 +89,12 @@ impl Mask {
         Self(self.0 | (1 << (signal.0 - 1)))
     }
 
+    /// The signals of both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The signals of the set, from 1 up.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
         (1..=64).map(Signal).filter(move |&signal| self.contains(signal))

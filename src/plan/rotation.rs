@@ -1,0 +1,172 @@
+//! Which secrets are watched, and what is done when one of them changes.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Delivery, Plan, Target};
+use crate::cli::{Arguments, Command};
+use crate::config::{Config, Delay, OnChange, Period, SignalName, Source};
+use crate::reference::{Reference, Scheme};
+use crate::report::{Code, Problem};
+
+/// How often a store is asked when nothing else is said.
+const PERIOD: Duration = Duration::from_mins(5);
+/// How long a program may take to end when nothing else is said: as long as Docker gives it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is watched, and how changes are acted upon.
+#[derive(Debug)]
+pub struct Rotation {
+    /// The secrets that are watched, each once, in the order of the deliveries.
+    pub watched: Vec<Watched>,
+    /// A random time up to this one is waited before an action.
+    pub splay: Duration,
+    /// Looks at what was written before it takes the place of what was there.
+    pub validate: Option<Vec<String>>,
+    /// The signal that asks the program to end before another start.
+    pub stop_signal: Signal,
+    /// How long it may take to end before it is killed.
+    pub grace: Duration,
+}
+
+/// A secret that is watched.
+#[derive(Debug)]
+pub struct Watched {
+    /// Which secret.
+    pub reference: Reference,
+    /// How often a store is asked for it that does not tell by itself.
+    pub period: Duration,
+    /// What is done when it has changed.
+    pub on_change: OnChange,
+}
+
+impl Rotation {
+    /// Whether a change may start the program again.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        self.watched.iter().any(|watched| watched.on_change == OnChange::Restart)
+    }
+
+    /// The secret of a reference, if it is watched.
+    #[must_use]
+    pub fn watched(&self, reference: &Reference) -> Option<&Watched> {
+        self.watched.iter().find(|watched| watched.reference.same_secret(reference))
+    }
+}
+
+/// What the arguments and the configuration ask to be watched; nothing when they do not.
+pub fn of(plan: &Plan, arguments: &Arguments, config: &Config) -> Option<Rotation> {
+    let options = &arguments.options;
+    let rotation = config.document.rotation.as_ref().map(|rotation| &rotation.value);
+    let is_general = options.watch
+        || options.refresh.is_some()
+        || options.on_change.is_some()
+        || rotation.is_some()
+        || arguments.command == Command::Sidecar;
+    let period = options.refresh.or(rotation.and_then(|rotation| rotation.refresh));
+    let on_change = options.on_change.as_ref().or(rotation.and_then(|rotation| rotation.on_change.as_ref()));
+    let watch = |reference: &Reference| {
+        let own: Vec<&Source> = sources(config, reference).collect();
+        let asked = plan.references().map(|(_, other)| other).filter(|other| other.same_secret(reference));
+        let shortest =
+            asked.filter_map(|other| other.options.refresh.map(Period)).chain(own.iter().filter_map(|source| source.refresh)).min();
+        let own_action = own.iter().find_map(|source| source.on_change.as_ref());
+        let is_watched = is_general || shortest.is_some() || own_action.is_some();
+        // What is written in the reference itself is what it is.
+        (is_watched && reference.scheme != Scheme::Literal).then(|| Watched {
+            reference: reference.clone(),
+            period: shortest.or(period).map_or(PERIOD, |Period(period)| period),
+            on_change: own_action.or(on_change).cloned().unwrap_or(OnChange::Signal(None)),
+        })
+    };
+    let watched: Vec<Watched> = plan.secrets().filter_map(watch).collect();
+    let duration = |delay: Option<Delay>| delay.map(|Delay(duration)| duration);
+    (!watched.is_empty()).then(|| Rotation {
+        watched,
+        splay: duration(rotation.and_then(|rotation| rotation.splay)).unwrap_or_default(),
+        validate: rotation.and_then(|rotation| rotation.validate.as_ref()).map(|command| command.0.clone()),
+        stop_signal: rotation.and_then(|rotation| rotation.stop_signal).map_or(Signal::SIGTERM, |SignalName(signal)| signal),
+        grace: duration(rotation.and_then(|rotation| rotation.grace)).unwrap_or(GRACE),
+    })
+}
+
+/// What the configuration says of a secret, by whatever names.
+fn sources<'a>(config: &'a Config, reference: &'a Reference) -> impl Iterator<Item = &'a Source> {
+    let all = config.document.secrets.0.iter().map(|(_, source)| source);
+    all.filter(|source| source.from.as_ref().is_some_and(|from| from.same_secret(reference)))
+}
+
+/// What cannot be done on a change, and what is worth a word: problems, and warnings.
+pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Problem>, Vec<Problem>) {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let configuration = |cause: &str, hint: &str| Problem::new(Code::Configuration, cause).hint(hint);
+    let options = &arguments.options;
+    let Some(rotation) = &plan.rotation else {
+        return (problems, warnings);
+    };
+    let at = |problem: Problem| match &config.document.rotation {
+        Some(rotation) if options.on_change.is_none() => problem.about("rotation").about(config.place(rotation.at)),
+        _ => problem.about("--on-change"),
+    };
+    let has = |wanted: fn(&OnChange) -> bool| rotation.watched.iter().any(|watched| wanted(&watched.on_change));
+    if cfg!(not(feature = "remote")) && has(|action| matches!(action, OnChange::Http(_))) {
+        problems.push(at(configuration("this build of secret-init cannot ask a URL", "run a program: {exec: [program, argument]}")));
+    }
+    match arguments.command {
+        Command::Exec => {
+            warnings.push(configuration(
+                "nothing is watched: with --exec nothing of secret-init stays",
+                "leave --exec out, or fetch anew by a restart",
+            ));
+            return (problems, warnings);
+        }
+        Command::Sidecar => {
+            if has(|action| matches!(action, OnChange::Restart | OnChange::Exit(_))) {
+                problems.push(at(configuration("a sidecar has no program to restart or to end", "use signal, exec, http or none")));
+            }
+            if has(|action| matches!(action, OnChange::Signal(_))) && options.process.is_none() && options.pid_file.is_none() {
+                let hint = "name it with --process or --pid-file, or say otherwise: --on-change none, a URL, or exec in the configuration";
+                problems.push(at(configuration("it is not said which process a sidecar signals", hint)));
+            }
+            return (problems, warnings);
+        }
+        Command::Supervise | Command::Plan | Command::Check => {}
+        _ => return (problems, warnings),
+    }
+    for watched in &rotation.watched {
+        if matches!(watched.on_change, OnChange::Restart | OnChange::Exit(_)) {
+            continue;
+        }
+        let uses = |is_file: bool| plan.deliveries.iter().find(move |delivery| is_use(delivery, watched, is_file));
+        match (uses(false), uses(true)) {
+            (None, _) => {}
+            (Some(variable), None) => {
+                let cause = "a change of it does not reach a program that runs, which has it in its environment";
+                let hint = format!("use on_change: restart (--on-change restart), or deliver it as a file: {}", as_file(variable));
+                warnings.push(variable.about(Problem::new(Code::Configuration, cause).about(&watched.reference).hint(hint)));
+            }
+            (Some(variable), Some(file)) => {
+                let cause = format!("{} would change with the secret, and this variable would not", file.name);
+                let hint = "deliver both as files, or use on_change: restart (--on-change restart)";
+                problems.push(variable.about(Problem::new(Code::Configuration, cause).about(&watched.reference).hint(hint)));
+            }
+        }
+    }
+    (problems, warnings)
+}
+
+/// Whether a delivery has a part of the secret, and goes into a file, or not.
+fn is_use(delivery: &Delivery, watched: &Watched, is_file: bool) -> bool {
+    matches!(delivery.target, Target::File(_)) == is_file
+        && delivery.value.references().any(|reference| reference.same_secret(&watched.reference))
+}
+
+/// How a variable would be a file.
+fn as_file(delivery: &Delivery) -> String {
+    match (&delivery.place, delivery.strip_newlines, &delivery.target) {
+        (None, false, Target::Variable(_)) => format!("{}_FILE=REFERENCE", delivery.name),
+        (None, true, Target::Variable(_)) => "let the program read the file itself, by --skip".to_owned(),
+        _ => "by files: in the configuration".to_owned(),
+    }
+}

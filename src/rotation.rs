@@ -1,0 +1,4 @@
+//! What rotation is made of: when to look, when to act, whom to tell and how.
+
+pub mod debounce;
+pub mod schedule;

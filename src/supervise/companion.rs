@@ -1,0 +1,130 @@
+//! The agent that stays, as the supervisor has it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::Pid;
+
+use super::deadline::Deadline;
+use super::{Children, Runner};
+use crate::handshake::{Heard, Stay, Told, Watcher};
+use crate::sys::process;
+use crate::sys::signal::{self, Signal};
+
+/// The pause before an agent that died is started again; it doubles with each that dies.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// An agent that has lived this long was well: the next pause is the first again.
+const HEALTHY: Duration = Duration::from_mins(10);
+/// How long it may take to give back what was lent.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The agent: a process and our side of the pair, and what another needs when it dies, in a file in memory that we never look into.
+pub struct Companion {
+    alive: Option<(Pid, Watcher)>,
+    memory: Option<OwnedFd>,
+    /// Whether it may ask for another start.
+    pub restarts: bool,
+    revokes: bool,
+    started: Instant,
+    pause: Duration,
+    again: Deadline,
+}
+
+impl Companion {
+    /// The agent that handed over; none when it does not stay.
+    pub fn of(process: Pid, watcher: Watcher, stay: Stay, revokes: bool) -> Option<Self> {
+        let new = |restarts| Self {
+            alive: Some((process, watcher)),
+            memory: None,
+            restarts,
+            revokes,
+            started: Instant::now(),
+            pause: FIRST_PAUSE,
+            again: Deadline::NEVER,
+        };
+        match stay {
+            Stay::No => None,
+            Stay::Signalling => Some(new(false)),
+            Stay::Restarting => Some(new(true)),
+        }
+    }
+
+    /// What to wait for.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.alive.as_ref().map(|(_, watcher)| watcher.as_fd())
+    }
+
+    /// What is kept for another.
+    pub fn memory(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.as_ref().map(AsFd::as_fd)
+    }
+
+    /// When another is due.
+    pub fn again(&self) -> Deadline {
+        self.again
+    }
+
+    /// What it asks for; what it wants to be remembered is.
+    pub fn hear(&mut self) -> Heard {
+        loop {
+            let Some((_, watcher)) = &self.alive else { return Heard::Nothing };
+            match watcher.hear() {
+                Heard::Remember(memory) => self.memory = Some(memory),
+                heard => return heard,
+            }
+        }
+    }
+
+    /// Tells it, if it lives.
+    pub fn tell(&self, told: Told) {
+        if let Some((_, watcher)) = &self.alive {
+            watcher.tell(told);
+        }
+    }
+
+    /// Whether it is this child.
+    pub fn is(&self, child: Pid) -> bool {
+        self.alive.as_ref().is_some_and(|(process, _)| *process == child)
+    }
+
+    /// It has died.
+    pub fn died(&mut self) {
+        // What it said before that counts as far as it is to be remembered.
+        while !matches!(self.hear(), Heard::Closed | Heard::Nothing) {}
+        self.alive = None;
+        if self.started.elapsed() >= HEALTHY {
+            self.pause = FIRST_PAUSE;
+        }
+        self.again = Deadline::after(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Starts another, with what the one before it left. Where there is no room for a process now it is tried again later.
+    pub fn revive(&mut self, children: &dyn Children, program: Pid) {
+        self.again = Deadline::NEVER;
+        let Some(memory) = self.memory.as_ref().and_then(|memory| memory.try_clone().ok()) else { return };
+        self.started = Instant::now();
+        match Runner::spawn(None, |start| children.take_over(start, memory)) {
+            Ok(Runner { process, watcher }) => self.alive = Some((process, watcher)),
+            Err(_) => return self.died(),
+        }
+        self.tell(Told::Program(program));
+    }
+
+    /// The program has ended, and so does the agent: at once, or when it has given back what was lent.
+    pub fn finish(self) {
+        let Some((process, watcher)) = self.alive else { return };
+        if self.revokes {
+            watcher.tell(Told::Finish);
+            let deadline = Deadline::after(FAREWELL);
+            while !deadline.has_passed() && !matches!(watcher.hear(), Heard::Closed) {
+                let _ = poll(&mut [PollFd::new(watcher.as_fd(), PollFlags::POLLIN)], deadline.timeout());
+            }
+        }
+        signal::send(process, Signal::KILL);
+        let _ = process::wait_for(process);
+    }
+}
