@@ -2,3 +2,4 @@
 
 pub mod debounce;
 pub mod schedule;
+pub mod watch;

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Opens `/dev/null` in place of each of stdin, stdout and stderr that is closed, so that no descriptor of ours gets its number.
 /// Exec closes them again: the program finds what we found.
@@ -42,6 +44,16 @@ pub fn receive(socket: &OwnedFd) -> Result<Option<([u8; FRAME], Option<OwnedFd>)
     });
     let is_closed = message.bytes == 0;
     Ok((!is_closed).then_some((frame, descriptor)))
+}
+
+/// Makes a descriptor one that can be waited for until it is readable, within a runtime.
+///
+/// # Errors
+///
+/// When the kernel has no room for it, or it is a file, which is always readable.
+pub fn readable(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` has the same number, and keeps it open, as long as it lives; it lives in the `AsyncFd`.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 fn is_open(number: RawFd) -> bool {
