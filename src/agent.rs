@@ -1,70 +1,411 @@
-//! The process that asks remote stores: it delivers files itself, and the environment through a file in memory that is sealed once it is whole.
+//! The agent: it asks remote stores, and when something is watched it stays, looks again, delivers what has changed, and tells the program.
 //!
-//! The program's own process comes after it and never was in touch with a store; PID 1 passes the file on and does not look into it.
+//! One thread, one loop. Whatever takes time is a future beside it, and ends in an [`Event`]. No value is kept: versions and keyed digests tell what has changed.
 
-use std::ffi::{CString, OsString};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+mod act;
+mod change;
+mod handover;
+mod logins;
+mod memory;
+mod track;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
 
-use crate::deliver::Delivered;
-use crate::report::{Code, Failure, Problem, os_error};
-use crate::run::c_string;
-use crate::secret::Secret;
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-/// When memory runs out this process is to go, and not the program nor PID 1; and when the supervisor is gone. Where that is not allowed it is as it was.
-pub fn prefer_to_be_killed() {
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+use crate::audit::Audit;
+use crate::cli::Arguments;
+use crate::control::{self, Control};
+use crate::deliver::Place;
+use crate::handshake::{Starter, Told};
+use crate::health::{Clock, Seen};
+use crate::metrics::{Metrics, Scrapes};
+use crate::plan::{Plan, Rotation};
+use crate::report::{self, Failure, Problem};
+use crate::resolve::{Answer, Answers, Secrets, Stores};
+use crate::rotation::watch::Watch;
+use crate::store;
+use crate::sys::clock::{self, Moment};
+use crate::sys::signal::{Buffer, SignalFd};
+use crate::sys::entry;
+use crate::user::Account;
+
+use act::Actions;
+use change::Changed;
+pub use handover::{prefer_to_be_killed, seal, unseal};
+use logins::{LoginEvent, Logins};
+pub use memory::Memory;
+use track::Tracked;
+
+/// What an agent works with. None of it changes any more.
+pub struct Agent<'a> {
+    /// What is delivered, and what is watched.
+    pub plan: &'a Plan,
+    /// What is watched, and what follows from a change.
+    pub rotation: &'a Rotation,
+    /// How we were started.
+    pub arguments: &'a Arguments,
+    /// Who the program runs as; none for who we are.
+    pub account: Option<&'a Account>,
+    /// Where files go.
+    pub place: &'a Place,
+    /// Who is asked.
+    pub stores: &'a Stores,
+    /// What is written down of it.
+    pub audit: &'a Audit,
 }
 
-/// Puts what the program gets into a file in memory: the directory of its files, then each entry of its environment, all of them ended by NUL.
-///
-/// # Errors
-///
-/// When there is no memory for it.
-pub fn seal(delivered: &Delivered) -> Result<OwnedFd, Failure> {
-    let mut text = Secret::default();
-    text.push(delivered.directory.as_ref().map_or(&[], |path| path.as_os_str().as_bytes()));
-    text.push(&[0]);
-    for entry in &delivered.environment {
-        text.push(entry.to_bytes_with_nul());
+/// Who tells the agent what to do besides.
+pub enum Master<'a> {
+    /// The supervisor, which runs the program.
+    Supervisor(&'a Starter),
+    /// Nobody but signals: the agent is a sidecar.
+    Signals(SignalFd),
+}
+
+impl<'a> Master<'a> {
+    fn supervisor(&self) -> Option<&'a Starter> {
+        match self {
+            Self::Supervisor(starter) => Some(starter),
+            Self::Signals(_) => None,
+        }
     }
-    let file =
-        memfd_create(c"secret-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(|errno| no_memory(&errno.into()))?;
-    let mut file = File::from(file);
-    file.write_all(text.expose()).map_err(|error| no_memory(&error))?;
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| no_memory(&errno.into()))?;
-    Ok(file.into())
 }
 
-/// Reads what [`seal`] has made.
-///
-/// # Errors
-///
-/// When it is not whole: that is a failed start, and not an empty environment.
-pub fn unseal(sealed: &OwnedFd) -> Result<Delivered, Failure> {
-    let mut file = File::from(sealed.try_clone().map_err(|error| no_memory(&error))?);
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut text = Secret::new(vec![0; usize::try_from(length).unwrap_or(0)]);
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(text.expose_mut())).map_err(|error| no_memory(&error))?;
-    let Some(whole) = text.expose().strip_suffix(&[0]) else {
-        return Err(Problem::new(Code::Internal, "what was delivered did not arrive whole; the program was not started").into());
-    };
-    let mut parts = whole.split(|&byte| byte == 0);
-    let directory = parts.next().filter(|path| !path.is_empty()).map(|path| PathBuf::from(OsString::from_vec(path.to_vec())));
-    let environment: Vec<CString> = parts.map(c_string).collect();
-    Ok(Delivered { environment, directory, lock: None })
+/// Something that took time is over.
+enum Event {
+    /// A store answered.
+    Looked(Vec<Answer>),
+    /// What changed was put in place, or could not be.
+    Changed(Box<Changed>),
+    /// A store was asked for a longer lease.
+    Renewed(usize, Result<store::Term, store::Failure>),
+    /// About a login.
+    Login(LoginEvent),
+    /// An action is over.
+    Acted(usize, Result<act::Done, Vec<Problem>>),
 }
 
-fn no_memory(error: &std::io::Error) -> Failure {
-    Problem::new(Code::System, format!("what was delivered cannot be handed over: {}; the program was not started", os_error(error)))
-        .hint("the container may lack memory or descriptors")
-        .into()
+type Running<'a> = Pin<Box<dyn Future<Output = Event> + 'a>>;
+
+/// File events come in swarms: a look waits until there was none for so long.
+const QUIET: Duration = Duration::from_millis(20);
+/// A swarm without an end does not keep a look from being taken.
+const LONGEST_SWARM: Duration = Duration::from_millis(200);
+/// The loop wakes up at least this often: a sleep does not count the time that the machine is suspended, and the moments do.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// All that changes.
+struct State<'a> {
+    agent: &'a Agent<'a>,
+    tracked: Tracked<'a>,
+    logins: Logins<'a>,
+    actions: Actions<'a>,
+    metrics: Metrics,
+    refreshes: Vec<Refresh>,
+    memory: Memory,
+    /// Whether something is to be remembered that was not yet.
+    is_dirty: bool,
+    /// A swarm of file events: when it began, and when the last came.
+    swarm: Option<(Moment, Moment)>,
+    /// When generations of groups can be removed.
+    sweep: Option<Moment>,
+    running: FuturesUnordered<Running<'a>>,
+}
+
+/// Somebody wants everything to be looked at now, and waits for what comes of it.
+struct Refresh {
+    waiting: Vec<usize>,
+    looked: Vec<(usize, control::Looked)>,
+    request: Option<control::Request>,
+}
+
+impl<'a> Agent<'a> {
+    /// Stays as long as the program runs.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot begin.
+    pub async fn stay(&'a self, master: Master<'a>, start: Beginning<'_>) -> Result<Infallible, Failure> {
+        let now = clock::now();
+        let mut state = State::new(self, master.supervisor(), start, now);
+        let mut watch = Watch::new();
+        watch.follow(state.tracked.paths());
+        report::warn_of(&watch.look());
+        report::warn_of(watch.blindness().as_slice());
+        let mut control = self.open_control();
+        let mut scrapes = self.open_scrapes()?;
+        let link = match &master {
+            Master::Supervisor(starter) => AsyncFd::with_interest(std::os::fd::AsRawFd::as_raw_fd(*starter), Interest::READABLE),
+            Master::Signals(signals) => AsyncFd::with_interest(std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(signals)), Interest::READABLE),
+        };
+        let link = link.map_err(|error| handover::no_memory(&error))?;
+        loop {
+            let now = clock::now();
+            state.begin_what_is_due(now);
+            state.remember();
+            let sleep = state.next().map_or(LONGEST_SLEEP, |next| next.saturating_sub(now)).min(LONGEST_SLEEP);
+            tokio::select! {
+                biased;
+                told = hear(&link, &master) => match told {
+                    Told::Program(program) => state.actions.program_runs(program, clock::now()),
+                    Told::Refresh => state.refresh(None),
+                    Told::Finish => state.finish().await,
+                    Told::Nothing => {}
+                },
+                paths = watch.changed() => {
+                    report::warn_of(&watch.look());
+                    state.touched(&paths);
+                }
+                Some(event) = state.running.next(), if !state.running.is_empty() => state.happened(event),
+                request = next_request(&mut control) => state.asked(request),
+                scrape = next_scrape(&mut scrapes) => scrape.answer(&state.metrics, &state.seen()),
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Without it nobody can ask how we are, and all else goes on.
+    fn open_control(&self) -> Option<Control> {
+        match Control::open(self.place.lock()?) {
+            Ok(control) => Some(control),
+            Err(problem) => {
+                report::warn_of(&[problem]);
+                None
+            }
+        }
+    }
+
+    fn open_scrapes(&self) -> Result<Option<Scrapes>, Failure> {
+        let address: Option<SocketAddr> = self.arguments.options.metrics;
+        Ok(address.map(Scrapes::open).transpose()?)
+    }
+}
+
+/// What an agent begins with.
+pub enum Beginning<'a> {
+    /// What was delivered at the start, and the environment that we were started with.
+    Start(&'a Answers, &'a Secrets, Memory),
+    /// What another left, which died.
+    Memory(Memory),
+}
+
+async fn next_request(control: &mut Option<Control>) -> control::Request {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_scrape(scrapes: &mut Option<Scrapes>) -> crate::metrics::Scrape {
+    match scrapes {
+        Some(scrapes) => scrapes.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the supervisor tells, or what signals mean to a sidecar. A supervisor that is gone takes us with it.
+async fn hear(link: &AsyncFd<i32>, master: &Master<'_>) -> Told {
+    loop {
+        let Ok(mut ready) = link.readable().await else { entry::exit(0) };
+        match master {
+            Master::Supervisor(starter) => match starter.hear() {
+                Ok(Some(told)) => return told,
+                Ok(None) => entry::exit(0),
+                Err(_) => ready.clear_ready(),
+            },
+            Master::Signals(signals) => {
+                let mut buffer = Buffer::default();
+                match signals.read(&mut buffer).first() {
+                    Some(received) if act::ends_a_sidecar(received.signal) => return Told::Finish,
+                    Some(_) => return Told::Refresh,
+                    None => ready.clear_ready(),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> State<'a> {
+    fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning<'_>, now: Moment) -> Self {
+        let (tracked, memory) = match beginning {
+            Beginning::Start(answers, secrets, memory) => (Tracked::of_start(agent, answers, secrets, now), memory),
+            Beginning::Memory(memory) => (Tracked::of_memory(agent, &memory, now), memory),
+        };
+        let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);
+        let actions = Actions::new(agent, supervisor, now);
+        let running = FuturesUnordered::new();
+        let mut state = Self {
+            metrics: Metrics::new(stores, actions.words()),
+            logins: Logins::new(agent.stores),
+            agent,
+            tracked,
+            actions,
+            refreshes: Vec::new(),
+            memory,
+            is_dirty: true,
+            swarm: None,
+            sweep: Some(now),
+            running,
+        };
+        state.logins.begin(&state.running);
+        state
+    }
+
+    /// When something is due next.
+    fn next(&self) -> Option<Moment> {
+        let swarm = self.swarm.map(|(began, last)| (last + QUIET).min(began + LONGEST_SWARM));
+        [self.tracked.next(), self.logins.next(), self.actions.next(), swarm, self.sweep].into_iter().flatten().min()
+    }
+
+    fn begin_what_is_due(&mut self, now: Moment) {
+        if self.swarm.is_some_and(|(began, last)| now >= (last + QUIET).min(began + LONGEST_SWARM)) {
+            self.swarm = None;
+            self.tracked.look_at_touched(now);
+        }
+        if self.sweep.is_some_and(|sweep| sweep <= now) {
+            self.sweep = self.agent.place.sweep(self.agent.plan).map(|wait| now + wait);
+        }
+        for batch in self.tracked.take_due(now) {
+            let agent = self.agent;
+            self.running.push(Box::pin(async move { Event::Looked(agent.stores.fetch(batch, change::PATIENCE).await) }));
+        }
+        for (index, renew, lease, duration) in self.tracked.take_renewals(now) {
+            self.running.push(Box::pin(async move { Event::Renewed(index, renew.renew(&lease, duration).await) }));
+        }
+        self.logins.begin_what_is_due(&self.running, now);
+        self.actions.begin_what_is_due(&self.tracked, &self.running, &mut self.metrics, now);
+    }
+
+    fn touched(&mut self, paths: &[std::path::PathBuf]) {
+        if self.tracked.touch(paths) {
+            let now = clock::now();
+            self.swarm = Some((self.swarm.map_or(now, |(began, _)| began), now));
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Looked(answers) => self.looked(answers, now),
+            Event::Changed(changed) => self.changed(*changed, now),
+            Event::Renewed(index, result) => {
+                self.is_dirty |= result.is_ok();
+                self.tracked.renewed(index, result, now);
+            }
+            Event::Login(event) => self.logins.happened(event, now),
+            Event::Acted(index, result) => {
+                if let Some(done) = self.actions.acted(index, result, &mut self.metrics, now) {
+                    self.tracked.delivered(&done.members, &done.digests, now);
+                    self.is_dirty = true;
+                }
+            }
+        }
+        for store in self.logins.renewed_stores(&self.running) {
+            self.tracked.look_at_leased(&store, now);
+            self.is_dirty = true;
+        }
+    }
+
+    fn looked(&mut self, answers: Vec<Answer>, now: Moment) {
+        for answer in &answers {
+            self.metrics.accessed(store::row(answer.reference.scheme).map_or("", |row| row.name), &answer.result);
+            self.agent.audit.fetched(self.agent.plan, answer);
+        }
+        let sorted = self.tracked.looked(answers, now);
+        for (index, looked) in sorted.settled {
+            self.settle(index, &looked);
+        }
+        for (component, answers) in sorted.new {
+            let digests = self.tracked.digests();
+            let agent = self.agent;
+            self.running.push(Box::pin(async move { Event::Changed(Box::new(agent.change(component, answers, digests, now).await)) }));
+        }
+    }
+
+    fn changed(&mut self, changed: Changed, now: Moment) {
+        for (kind, result) in &changed.asked {
+            self.metrics.accessed(kind, result);
+        }
+        for (index, looked) in self.tracked.changed(&changed, &mut self.metrics, now) {
+            self.settle(index, &looked);
+        }
+        if let Ok(made) = &changed.outcome {
+            self.is_dirty = true;
+            if !made.deliveries.is_empty() {
+                self.sweep = Some(now);
+                self.actions.changed(&changed.changed_members(), made, now);
+            }
+        }
+    }
+
+    /// Whoever waits for a secret to be looked at learns what came of it.
+    fn settle(&mut self, index: usize, looked: &control::Looked) {
+        for refresh in &mut self.refreshes {
+            if let Some(at) = refresh.waiting.iter().position(|waiting| *waiting == index) {
+                refresh.waiting.swap_remove(at);
+                refresh.looked.push((index, looked.clone()));
+            }
+        }
+        let tracked = &self.tracked;
+        self.refreshes.retain_mut(|refresh| {
+            if refresh.waiting.is_empty() {
+                refresh.looked.sort_by_key(|(index, _)| *index);
+                let rows = refresh.looked.drain(..).map(|(index, looked)| (tracked.names(index), tracked.reference(index), looked));
+                if let Some(request) = refresh.request.take() {
+                    request.answer(control::Answer::of_refresh(rows));
+                }
+            }
+            !refresh.waiting.is_empty()
+        });
+    }
+
+    fn asked(&mut self, request: control::Request) {
+        match request.kind {
+            control::Kind::Health => request.answer(control::Answer::of_health(&self.seen())),
+            control::Kind::Refresh => self.refresh(Some(request)),
+        }
+    }
+
+    /// Looks at everything now.
+    fn refresh(&mut self, request: Option<control::Request>) {
+        let waiting = self.tracked.look_at_all(clock::now());
+        self.refreshes.push(Refresh { waiting, looked: Vec::new(), request });
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { clock: Clock::now(), secrets: self.tracked.states(), logins: self.logins.ends() }
+    }
+
+    /// Leaves what a later agent would need. A store that is just logging in is asked the next time.
+    fn remember(&mut self) {
+        let Some(supervisor) = self.actions.supervisor().filter(|_| self.is_dirty) else { return };
+        for (name, renew) in self.agent.stores.all_renewing() {
+            match renew.remember().now_or_never() {
+                Some(Some(remembered)) => self.memory.note(name, &remembered),
+                Some(None) => {}
+                None => return,
+            }
+        }
+        self.tracked.note(&mut self.memory);
+        if let Some(memory) = self.memory.write() {
+            supervisor.remember(&memory);
+            self.is_dirty = false;
+        }
+    }
+
+    /// Gives back what was lent, if that was asked for, and ends.
+    async fn finish(&mut self) -> ! {
+        if self.agent.arguments.options.revoke_on_exit {
+            let limit = Duration::from_millis(4500);
+            let _ = tokio::time::timeout(limit, self.logins.revoke(&self.tracked, self.agent)).await;
+        }
+        entry::exit(0)
+    }
 }

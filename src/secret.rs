@@ -75,6 +75,12 @@ impl Version {
         Self(name)
     }
 
+    /// What the store calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// A version for what has no name of its own: a digest by the key of this process.
     #[must_use]
     pub fn digest(bytes: &[u8]) -> Self {
@@ -123,6 +129,14 @@ impl Key {
 /// What a [`Key`] makes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(u128);
+
+impl Digest {
+    /// Reads what `Display` prints.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

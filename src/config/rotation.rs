@@ -125,6 +125,19 @@ impl OnChange {
         Self::by_word(text).or_else(code).or_else(signal).or_else(|| Url::parse(text).map(Self::Http))
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Signal(_) => "signal",
+            Self::Restart => "restart",
+            Self::Exec(_) => "exec",
+            Self::Http(_) => "http",
+            Self::Exit(_) => "exit",
+            Self::Nothing => "none",
+        }
+    }
+
     fn by_word(word: &str) -> Option<Self> {
         match word {
             "signal" => Some(Self::Signal(None)),

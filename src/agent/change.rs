@@ -1,0 +1,247 @@
+//! A change: all that belongs together is fetched, made, looked at, and put in place, or nothing is.
+
+use std::time::Duration;
+
+use super::Agent;
+use super::track::digest;
+use crate::audit::{Entry, Event};
+use crate::plan::{Delivery, Target};
+use crate::reference::Reference;
+use crate::report::Problem;
+use crate::resolve::{Answer, Answers, Patience, Value};
+use crate::rotation::notify;
+use crate::secret::{Digest, Version};
+use crate::store::{self, Failure, FailureKind, Fetched, Life, Wanted};
+use crate::sys::clock::Moment;
+
+/// A look that fails is repeated later; only its time is bounded.
+pub const PATIENCE: Patience = Patience::Once(Duration::from_mins(1));
+
+/// How long `validate` may take.
+const VALIDATION: Duration = Duration::from_secs(30);
+
+/// What became of a change.
+pub struct Changed {
+    /// Which secrets it was about.
+    pub component: usize,
+    /// When it was seen.
+    pub began: Moment,
+    /// The watched secrets that were fetched for it.
+    pub members: Vec<Member>,
+    /// What stores were asked besides, by kind, and what they said.
+    pub asked: Vec<(&'static str, Result<Fetched, Failure>)>,
+    /// What came of it.
+    pub outcome: Result<Made, Trouble>,
+}
+
+/// A watched secret that was fetched.
+pub struct Member {
+    /// Its place among the watched.
+    pub index: usize,
+    /// Its version now.
+    pub version: Version,
+    /// How long it is good for.
+    pub life: Life,
+    /// Whether it is what changed.
+    pub is_new: bool,
+}
+
+/// What was put in place.
+pub struct Made {
+    /// The deliveries that have other bytes than before.
+    pub deliveries: Vec<usize>,
+    /// The digests of all that was made.
+    pub digests: Vec<(usize, Option<Digest>)>,
+}
+
+/// Why nothing was put in place.
+pub enum Trouble {
+    /// A secret that goes with it could not be fetched.
+    Mate(Reference, Failure),
+    /// What was fetched cannot be used.
+    Useless(Vec<Problem>),
+    /// The files cannot be written.
+    Unwritten(Problem),
+    /// `validate` refused the files.
+    Refused(Problem),
+}
+
+impl Trouble {
+    /// What there is to tell; what is told of the mate is enough for that one.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Mate(..) => None,
+            Self::Useless(problems) => problems.first(),
+            Self::Unwritten(problem) | Self::Refused(problem) => Some(problem),
+        }
+    }
+
+    /// As a failure of the secret that changed.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Mate(_, failure) => failure.clone(),
+            Self::Useless(_) | Self::Refused(_) => Failure::new(FailureKind::Invalid, "cannot be used"),
+            Self::Unwritten(_) => Failure::new(FailureKind::Unavailable { retry_after: None }, "cannot be written"),
+        }
+    }
+
+    /// The watched secret that has to be there first.
+    pub fn failed_mate(&self, agent: &Agent) -> Option<usize> {
+        match self {
+            Self::Mate(reference, _) => agent.rotation.watched.iter().position(|watched| watched.reference.same_secret(reference)),
+            _ => None,
+        }
+    }
+}
+
+impl Changed {
+    /// The watched secrets that are what changed.
+    pub fn changed_members(&self) -> Vec<usize> {
+        self.members.iter().filter(|member| member.is_new).map(|member| member.index).collect()
+    }
+}
+
+impl Agent<'_> {
+    /// Makes what new secrets are part of. The digests are those of what was delivered, by delivery.
+    pub async fn change(&self, component: usize, new: Vec<Answer>, digests: Vec<Option<Digest>>, began: Moment) -> Changed {
+        let triggers: Vec<Reference> = new.iter().map(|answer| answer.reference.clone()).collect();
+        let affected = self.affected(&triggers);
+        let mates = self.stores.fetch(self.mates(&affected, &triggers), PATIENCE).await;
+        let mut asked = Vec::new();
+        for answer in &mates {
+            self.audit.fetched(self.plan, answer);
+            let kind = store::row(answer.reference.scheme).map_or("", |row| row.name);
+            asked.push((kind, answer.result.as_ref().map(|_| Fetched::Unchanged).map_err(Clone::clone)));
+        }
+        let missing = mates.iter().find_map(|answer| {
+            let failure = answer.result.as_ref().err()?;
+            // Without it there is a default, or nothing.
+            let is_needed = failure.kind != FailureKind::NotFound || self.is_needed(&answer.reference);
+            is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
+        });
+        let members = self.members(new.iter().chain(&mates), &triggers);
+        let answers = Answers::new(self.plan, new.into_iter().chain(mates).collect());
+        let outcome = match missing {
+            Some(trouble) => Err(trouble),
+            None => self.make(&affected, &answers, &digests).await,
+        };
+        self.write_down(&members, &outcome);
+        Changed { component, began, members, asked, outcome }
+    }
+
+    /// The deliveries that the secrets are part of, and those of the same groups.
+    fn affected(&self, triggers: &[Reference]) -> Vec<usize> {
+        let deliveries = &self.plan.deliveries;
+        let has_one = |delivery: &Delivery| delivery.value.references().any(|reference| triggers.iter().any(|trigger| trigger.same_secret(reference)));
+        let groups: Vec<&str> = deliveries.iter().filter(|delivery| has_one(delivery)).filter_map(group).collect();
+        let is_affected = |delivery: &Delivery| has_one(delivery) || group(delivery).is_some_and(|group| groups.contains(&group));
+        (0..deliveries.len()).filter(|&index| is_affected(&deliveries[index])).collect()
+    }
+
+    /// What has to be fetched besides.
+    fn mates(&self, affected: &[usize], triggers: &[Reference]) -> Vec<Wanted> {
+        let mut mates: Vec<Wanted> = Vec::new();
+        for reference in affected.iter().flat_map(|&index| self.plan.deliveries[index].value.references()) {
+            let is_there = triggers.iter().chain(mates.iter().map(|mate| &mate.reference)).any(|other| other.same_secret(reference));
+            if !is_there {
+                mates.push(Wanted { reference: reference.clone(), since: None });
+            }
+        }
+        mates
+    }
+
+    fn is_needed(&self, secret: &Reference) -> bool {
+        let same = self.plan.references().map(|(_, reference)| reference).filter(|reference| reference.same_secret(secret));
+        same.into_iter().any(|reference| !reference.options.optional && reference.options.default.is_none())
+    }
+
+    fn members<'b>(&self, answers: impl Iterator<Item = &'b Answer>, triggers: &[Reference]) -> Vec<Member> {
+        let member = |answer: &Answer| {
+            let index = self.rotation.watched.iter().position(|watched| watched.reference.same_secret(&answer.reference))?;
+            let (version, life) = (answer.version()?.clone(), answer.life()?.clone());
+            let is_new = triggers.iter().any(|trigger| trigger.same_secret(&answer.reference));
+            Some(Member { index, version, life, is_new })
+        };
+        answers.filter_map(member).collect()
+    }
+
+    /// Makes the values, and puts those in place that have changed.
+    async fn make(&self, affected: &[usize], answers: &Answers, digests: &[Option<Digest>]) -> Result<Made, Trouble> {
+        let mut values: Vec<(usize, Value)> = Vec::with_capacity(affected.len());
+        let mut problems = Vec::new();
+        for &index in affected {
+            match answers.value(&self.plan.deliveries[index]) {
+                Ok(value) => values.push((index, value)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Trouble::Useless(problems));
+        }
+        // What is gone does not go: the program keeps what it has.
+        values.retain(|(_, value)| !matches!(value, Value::Absent));
+        let made: Vec<(usize, Option<Digest>)> = values.iter().map(|(index, value)| (*index, digest(value))).collect();
+        let deliveries: Vec<usize> = made.iter().filter(|(index, digest)| digests[*index] != *digest).map(|(index, _)| *index).collect();
+        if !deliveries.is_empty() {
+            self.put_in_place(&values).await?;
+        }
+        Ok(Made { deliveries, digests: made })
+    }
+
+    async fn put_in_place(&self, values: &[(usize, Value)]) -> Result<(), Trouble> {
+        let files: Vec<(usize, &Value)> = values.iter().map(|(index, value)| (*index, value)).collect();
+        let files: Vec<(usize, &Value)> =
+            files.into_iter().filter(|(index, _)| matches!(self.plan.deliveries[*index].target, Target::File(_))).collect();
+        let staged = self.place.stage(self.plan, &files).map_err(Trouble::Unwritten)?;
+        if let Some(command) = &self.rotation.validate
+            && let Some(view) = staged.view(self.account).map_err(Trouble::Unwritten)?
+        {
+            let mut environment = self.environment();
+            environment.push((b"SECRET_INIT_STAGED".to_vec(), view.into_os_string().into_encoded_bytes()));
+            notify::run(command, &environment, self.account, VALIDATION).await.map_err(|problem| {
+                let cause = format!("the new files are refused: {}; the old ones stay", problem.cause);
+                Trouble::Refused(Problem { cause, ..problem }.about("validate"))
+            })?;
+        }
+        staged.commit().map_err(Trouble::Unwritten)
+    }
+
+    /// What programs get that we run: what came with the container, and where the files are.
+    pub fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let entries = self.plan.passed.iter().filter_map(|entry| {
+            let at = entry.iter().position(|&byte| byte == b'=').filter(|&at| at > 0)?;
+            Some((entry[..at].to_vec(), entry[at + 1..].to_vec()))
+        });
+        let directory = self.place.path().map(|path| (b"SECRET_INIT_DIR".to_vec(), path.as_os_str().as_encoded_bytes().to_vec()));
+        entries.chain(self.plan.set.iter().cloned()).chain(directory).collect()
+    }
+
+    fn write_down(&self, members: &[Member], outcome: &Result<Made, Trouble>) {
+        let (event, word) = match outcome {
+            Ok(made) if made.deliveries.is_empty() => return,
+            Ok(_) => (Event::Rotated, "ok"),
+            Err(Trouble::Refused(_)) => (Event::Refused, "refused"),
+            Err(_) => (Event::Failed, "failed"),
+        };
+        for member in members.iter().filter(|member| member.is_new) {
+            let watched = &self.rotation.watched[member.index];
+            let names: Vec<&str> = super::track::deliveries(self.plan, watched).map(|delivery| delivery.name.as_str()).collect();
+            self.audit.record(&Entry {
+                event,
+                names: &names,
+                reference: Some(&watched.reference),
+                version: Some(&member.version),
+                outcome: word,
+                fingerprint: None,
+            });
+        }
+    }
+}
+
+/// The group of files that a delivery changes with.
+fn group(delivery: &Delivery) -> Option<&str> {
+    match &delivery.target {
+        Target::File(file) if file.group.is_some() => Some(file.parent()),
+        _ => None,
+    }
+}

@@ -1,0 +1,165 @@
+//! The logins at stores: those that have an end are renewed, or repeated, before it.
+
+use futures_util::stream::FuturesUnordered;
+
+use super::track::Tracked;
+use super::{Agent, Event, Running};
+use crate::report::{self, Problem};
+use crate::resolve::Stores;
+use crate::rotation::schedule::{Schedule, Step};
+use crate::store::{Failure, Lease, Life, Renew, Term};
+use crate::sys::clock::{self, Moment};
+use crate::sys::random;
+
+/// All logins.
+pub struct Logins<'a>(Vec<Login<'a>>);
+
+struct Login<'a> {
+    store: &'a str,
+    renew: &'a dyn Renew,
+    /// Which login it is: each new one has another number.
+    number: u64,
+    /// When it is to be seen to; none when it has no end.
+    schedule: Option<Schedule>,
+    is_busy: bool,
+    failure: Option<String>,
+}
+
+/// Something about a login is over.
+pub enum LoginEvent {
+    /// How long it lasts is known.
+    Known(usize, Result<Option<Term>, Failure>),
+    /// It was made longer, or not.
+    Renewed(usize, Result<Option<Term>, Failure>),
+    /// Another took its place, or not.
+    Repeated(usize, Result<Option<Term>, Failure>),
+}
+
+impl<'a> Logins<'a> {
+    /// The logins of the stores.
+    pub fn new(stores: &'a Stores) -> Self {
+        let login = |(store, renew): (&'a str, &'a dyn Renew)| Login {
+            store,
+            renew,
+            number: renew.login_number(),
+            schedule: None,
+            is_busy: false,
+            failure: None,
+        };
+        Self(stores.all_renewing().map(login).collect())
+    }
+
+    /// Asks how long each lasts.
+    pub fn begin(&mut self, running: &FuturesUnordered<Running<'a>>) {
+        for index in 0..self.0.len() {
+            self.look_up(index, running);
+        }
+    }
+
+    fn look_up(&mut self, index: usize, running: &FuturesUnordered<Running<'a>>) {
+        let login = &mut self.0[index];
+        login.is_busy = true;
+        let renew = login.renew;
+        running.push(Box::pin(async move { Event::Login(LoginEvent::Known(index, renew.login().await)) }));
+    }
+
+    /// When one is to be seen to.
+    pub fn next(&self) -> Option<Moment> {
+        self.0.iter().filter(|login| !login.is_busy).filter_map(|login| login.schedule.as_ref()).map(Schedule::next).min()
+    }
+
+    /// When each ends that has an end, by the names of the stores.
+    pub fn ends(&self) -> Vec<(String, Moment)> {
+        self.0.iter().filter_map(|login| Some((login.store.to_owned(), login.schedule.as_ref()?.end()?))).collect()
+    }
+
+    /// Sees to those that are due.
+    pub fn begin_what_is_due(&mut self, running: &FuturesUnordered<Running<'a>>, now: Moment) {
+        for (index, login) in self.0.iter_mut().enumerate().filter(|(_, login)| !login.is_busy) {
+            let Some(schedule) = login.schedule.as_ref().filter(|schedule| schedule.next() <= now) else { continue };
+            login.is_busy = true;
+            let renew = login.renew;
+            running.push(match schedule.step() {
+                Step::Renew => Box::pin(async move { Event::Login(LoginEvent::Renewed(index, renew.renew_login().await)) }),
+                Step::Fetch => Box::pin(async move { Event::Login(LoginEvent::Repeated(index, renew.log_in().await)) }),
+            });
+        }
+    }
+
+    /// Takes down what came of it.
+    pub fn happened(&mut self, event: LoginEvent, now: Moment) {
+        let (LoginEvent::Known(index, ref result) | LoginEvent::Renewed(index, ref result) | LoginEvent::Repeated(index, ref result)) = event;
+        let login = &mut self.0[index];
+        login.is_busy = false;
+        let is_repeated = matches!(event, LoginEvent::Repeated(..));
+        match (result, &event) {
+            (Ok(None), _) => login.schedule = None,
+            (Ok(Some(term)), LoginEvent::Renewed(..)) => {
+                if let Some(schedule) = &mut login.schedule {
+                    schedule.renewed(now, random::fraction(), *term);
+                }
+            }
+            (Ok(Some(term)), _) => {
+                let mut schedule = Schedule::new(term.duration, now, 0.0);
+                schedule.fetched(now, random::fraction(), &Life::Leased(Lease { id: String::new(), term: *term }));
+                login.schedule = Some(schedule);
+            }
+            (Err(failure), _) => {
+                if let Some(schedule) = &mut login.schedule {
+                    schedule.failed(now, random::fraction(), failure);
+                }
+                login.tell(failure, is_repeated);
+            }
+        }
+        if result.is_ok() {
+            login.failure = None;
+        }
+    }
+
+    /// The stores that have another login than before: what was lent with the one before ends with it.
+    pub fn renewed_stores(&mut self, running: &FuturesUnordered<Running<'a>>) -> Vec<String> {
+        let mut stores = Vec::new();
+        for index in 0..self.0.len() {
+            let number = self.0[index].renew.login_number();
+            if self.0[index].number != number {
+                self.0[index].number = number;
+                stores.push(self.0[index].store.to_owned());
+                if !self.0[index].is_busy {
+                    self.look_up(index, running);
+                }
+            }
+        }
+        stores
+    }
+
+    /// Gives back the leases, and the logins that were made for us.
+    pub async fn revoke(&self, tracked: &Tracked<'_>, agent: &Agent<'_>) {
+        for login in &self.0 {
+            let leases = tracked.leases(login.store);
+            match login.renew.revoke(&leases).await {
+                Ok(()) => agent.revoked(&leases),
+                Err(failure) => {
+                    let mut problem = Problem::new(failure.code(), format!("what was lent could not be given back: {}", failure.cause));
+                    problem.hint = failure.hint;
+                    report::warn_of(&[problem.about(login.store)]);
+                }
+            }
+        }
+    }
+}
+
+impl Login<'_> {
+    /// That a login could not be renewed is told when another cannot be had either.
+    fn tell(&mut self, failure: &Failure, is_repeated: bool) {
+        if is_repeated && self.failure.as_deref() != Some(&failure.cause) {
+            self.failure = Some(failure.cause.clone());
+            let end = self.schedule.as_ref().and_then(Schedule::end).map(|end| end.saturating_sub(clock::now()));
+            let end = end.map_or_else(String::new, |left| {
+                format!("; it ends in {}", humantime::format_duration(std::time::Duration::from_secs(left.as_secs())))
+            });
+            let mut problem = Problem::new(failure.code(), format!("the login cannot be renewed: {}{end}", failure.cause));
+            problem.hint.clone_from(&failure.hint);
+            report::warn_of(&[problem.about(self.store)]);
+        }
+    }
+}

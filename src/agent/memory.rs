@@ -1,0 +1,110 @@
+//! What an agent leaves for one after it, should it die: who logs in and how, what is lent to us, and what the program was told. Never a secret that is delivered.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Code, Failure, Problem};
+use crate::secret::{Key, Secret};
+use crate::template;
+
+/// What is left for a later agent.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// The environment that the container was started with, in base64.
+    environment: Vec<String>,
+    /// The directory that it was started in.
+    pub directory: Option<String>,
+    /// The key of the digests.
+    key: [u8; 16],
+    /// The digests of what was delivered, by the names of the deliveries.
+    pub delivered: BTreeMap<String, String>,
+    /// What is known of the watched secrets, by their references.
+    pub secrets: BTreeMap<String, Known>,
+    /// What the stores need to go on with the same login, in base64, by their names.
+    stores: BTreeMap<String, String>,
+}
+
+/// What is known of a secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// Its version.
+    pub version: Option<String>,
+    /// Its lease: the name, how long it was granted for, and when it ends.
+    pub lease: Option<(String, Duration, Duration)>,
+    /// Whether the lease can be renewed.
+    pub is_renewable: bool,
+}
+
+impl Memory {
+    /// An empty memory of a container that was started with this environment.
+    #[must_use]
+    pub fn of(environment: &[Vec<u8>]) -> Self {
+        let environment = environment.iter().map(|entry| text(entry)).collect();
+        let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
+        Self { environment, directory, key: Key::own().expose(), ..Self::default() }
+    }
+
+    /// The environment that the container was started with.
+    #[must_use]
+    pub fn environment(&self) -> Vec<Vec<u8>> {
+        self.environment.iter().filter_map(|text| bytes(text)).map(|secret| secret.expose().to_vec()).collect()
+    }
+
+    /// Notes what a store needs.
+    pub fn note(&mut self, store: &str, remembered: &Secret) {
+        self.stores.insert(store.to_owned(), text(remembered.expose()));
+    }
+
+    /// What a store needs.
+    #[must_use]
+    pub fn of_store(&self, store: &str) -> Option<Secret> {
+        bytes(self.stores.get(store)?)
+    }
+
+    /// Puts it into a file in memory; nothing when there is no room for one.
+    #[must_use]
+    pub fn write(&self) -> Option<OwnedFd> {
+        let text = Secret::new(serde_json::to_vec(self).ok()?);
+        let mut file = File::from(memfd_create(c"secret-init", MFdFlags::MFD_CLOEXEC).ok()?);
+        file.write_all(text.expose()).ok()?;
+        Some(file.into())
+    }
+
+    /// Reads what an agent before us has left, and goes on with its key.
+    ///
+    /// # Errors
+    ///
+    /// When it is not whole.
+    pub fn read(from: OwnedFd) -> Result<Self, Failure> {
+        let mut file = File::from(from);
+        let mut text = Secret::default();
+        let mut buffer = vec![0; 4096];
+        let mut read = || -> std::io::Result<()> {
+            file.seek(SeekFrom::Start(0))?;
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    count => text.push(&buffer[..count]),
+                }
+            }
+        };
+        let memory: Option<Self> = read().ok().and_then(|()| serde_json::from_slice(text.expose()).ok());
+        let memory = memory.ok_or_else(|| Problem::new(Code::Internal, "what an agent left for this one cannot be read"))?;
+        Key::go_on_with(memory.key);
+        Ok(memory)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(template::base64_encode(&Secret::copy_of(bytes)).expose()).into_owned()
+}
+
+fn bytes(text: &str) -> Option<Secret> {
+    template::base64_decode(&Secret::copy_of(text.as_bytes())).ok()
+}

@@ -1,0 +1,519 @@
+//! What is known of the watched secrets: versions, digests, leases, and when each is looked at next.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::change::{Changed, Trouble};
+use super::memory::{Known, Memory};
+use super::Agent;
+use crate::control::Looked;
+use crate::health;
+use crate::metrics::{Metrics, Rotation as Rotated};
+use crate::plan::{Delivery, Plan, Target, Watched};
+use crate::report::{self, Problem};
+use crate::resolve::{Answer, Answers, Secrets, Value};
+use crate::rotation::schedule::{Schedule, Step};
+use crate::secret::{Digest, Key, Version};
+use crate::store::{self, Failure, Fetched, Lease, Life, Renew, Term, Wanted};
+use crate::sys::clock::Moment;
+use crate::sys::random;
+
+/// Events of files can be missed (binds of Docker Desktop, NFS): this often files are looked at anyway.
+const FILE_PERIOD: Duration = Duration::from_secs(30);
+
+/// All watched secrets.
+pub struct Tracked<'a> {
+    agent: &'a Agent<'a>,
+    secrets: Vec<Secret<'a>>,
+    /// The digest of what was delivered, by delivery; none for what is absent.
+    digests: Vec<Option<Digest>>,
+    /// How many looks and changes are under way in each component.
+    busy: Vec<usize>,
+}
+
+/// One watched secret.
+struct Secret<'a> {
+    watched: &'a Watched,
+    kind: &'static str,
+    /// Those that share a delivery or a group of files are looked at and changed one after the other.
+    component: usize,
+    path: Option<PathBuf>,
+    is_touched: bool,
+    version: Option<Version>,
+    lease: Option<Lease>,
+    is_renewing: bool,
+    schedule: Schedule,
+    last_success: Option<Moment>,
+    /// Why the last look failed, which has been told.
+    failure: Option<String>,
+    /// The watched secret that a change of this one waits for.
+    waits_for: Option<usize>,
+}
+
+/// What looks came to.
+pub struct Sorted {
+    /// The secrets about which all is said.
+    pub settled: Vec<(usize, Looked)>,
+    /// What is new, by component.
+    pub new: Vec<(usize, Vec<Answer>)>,
+}
+
+impl<'a> Tracked<'a> {
+    fn new(agent: &'a Agent<'a>, now: Moment) -> Self {
+        let plan = agent.plan;
+        let components = components(plan, &agent.rotation.watched);
+        let track = |(watched, component): (&'a Watched, usize)| {
+            let row = store::row(watched.reference.scheme);
+            let is_remote = row.is_some_and(|row| row.is_remote);
+            let period = if is_remote { watched.period } else { watched.period.min(FILE_PERIOD) };
+            Secret {
+                watched,
+                kind: row.map_or("", |row| row.name),
+                component,
+                path: store::path(&watched.reference, &plan.settings),
+                is_touched: false,
+                version: None,
+                lease: None,
+                is_renewing: false,
+                schedule: Schedule::new(period, now, random::fraction()),
+                last_success: None,
+                failure: None,
+                waits_for: None,
+            }
+        };
+        let secrets: Vec<Secret> = agent.rotation.watched.iter().zip(components).map(track).collect();
+        let busy = vec![0; secrets.len()];
+        let mut tracked = Self { agent, secrets, digests: vec![None; plan.deliveries.len()], busy };
+        tracked.come_together(now);
+        tracked
+    }
+
+    /// Secrets of one store that are looked at as often go together, so that a batch remains one.
+    fn come_together(&mut self, now: Moment) {
+        for index in 1..self.secrets.len() {
+            let (before, rest) = self.secrets.split_at_mut(index);
+            let secret = &mut rest[0];
+            let is_alike = |other: &&Secret| {
+                other.watched.period == secret.watched.period && is_same_store(&other.watched.reference, &secret.watched.reference)
+            };
+            if let Some(other) = before.iter().find(is_alike) {
+                secret.schedule = other.schedule.clone();
+            }
+        }
+        let _ = now;
+    }
+
+    /// After a start, which delivered all of it.
+    pub fn of_start(agent: &'a Agent<'a>, answers: &Answers, secrets: &Secrets, now: Moment) -> Self {
+        let mut tracked = Self::new(agent, now);
+        for (index, value) in secrets.iter().enumerate() {
+            tracked.digests[index] = digest(value);
+        }
+        for secret in &mut tracked.secrets {
+            let Some(answer) = answers.about(&secret.watched.reference) else { continue };
+            match &answer.result {
+                Ok(Fetched::New { version, life, .. }) => {
+                    secret.version = Some(version.clone());
+                    secret.last_success = Some(now);
+                    secret.adopt(life, now, true);
+                }
+                Ok(Fetched::Unchanged) => {}
+                // It is optional, or has a default: else there would have been no start.
+                Err(_) => secret.last_success = Some(now),
+            }
+        }
+        tracked
+    }
+
+    /// After an agent that died: what it knew is known, and something may have changed meanwhile.
+    pub fn of_memory(agent: &'a Agent<'a>, memory: &Memory, now: Moment) -> Self {
+        let mut tracked = Self::new(agent, now);
+        for (index, delivery) in agent.plan.deliveries.iter().enumerate() {
+            tracked.digests[index] = memory.delivered.get(&delivery.name).and_then(|text| Digest::parse(text));
+        }
+        for secret in &mut tracked.secrets {
+            let Some(known) = memory.secrets.get(&name(secret.watched)) else { continue };
+            secret.version = known.version.clone().map(Version::new);
+            secret.last_success = Some(now);
+            match &known.lease {
+                None => secret.schedule.hurry(now),
+                Some((id, granted, end)) => {
+                    let left = Term { duration: end.saturating_sub(now), is_renewable: known.is_renewable };
+                    let lease = Lease { id: id.clone(), term: Term { duration: *granted, ..left } };
+                    secret.adopt(&Life::Leased(lease), now, false);
+                    secret.schedule.renewed(now, random::fraction(), left);
+                }
+            }
+        }
+        tracked
+    }
+
+    /// Notes what is known for a later agent.
+    pub fn note(&self, memory: &mut Memory) {
+        let digests = self.agent.plan.deliveries.iter().zip(&self.digests);
+        memory.delivered = digests.filter_map(|(delivery, digest)| Some((delivery.name.clone(), digest.as_ref()?.to_string()))).collect();
+        let known = |secret: &Secret| Known {
+            version: secret.version.as_ref().map(|version| version.name().to_owned()),
+            lease: secret.lease.as_ref().and_then(|lease| Some((lease.id.clone(), lease.term.duration, secret.schedule.end()?))),
+            is_renewable: secret.lease.as_ref().is_some_and(|lease| lease.term.is_renewable),
+        };
+        memory.secrets = self.secrets.iter().map(|secret| (name(secret.watched), known(secret))).collect();
+    }
+
+    /// The files that secrets are read from.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.secrets.iter().filter_map(|secret| secret.path.clone())
+    }
+
+    /// Something happened to files; false when none is watched here.
+    pub fn touch(&mut self, paths: &[PathBuf]) -> bool {
+        let touched = self.secrets.iter_mut().filter(|secret| secret.path.as_ref().is_some_and(|path| paths.contains(path)));
+        touched.map(|secret| secret.is_touched = true).count() > 0
+    }
+
+    /// Looks at the files that something happened to.
+    pub fn look_at_touched(&mut self, now: Moment) {
+        for secret in self.secrets.iter_mut().filter(|secret| secret.is_touched) {
+            secret.is_touched = false;
+            secret.schedule.hurry(now);
+        }
+    }
+
+    /// Looks at everything, and tells what that is.
+    pub fn look_at_all(&mut self, now: Moment) -> Vec<usize> {
+        self.secrets.iter_mut().for_each(|secret| secret.schedule.hurry(now));
+        (0..self.secrets.len()).collect()
+    }
+
+    /// Looks at the leased secrets of a store: their leases end with its last login.
+    pub fn look_at_leased(&mut self, store: &str, now: Moment) {
+        for secret in self.secrets.iter_mut().filter(|secret| secret.lease.is_some() && secret.watched.reference.store_name() == store) {
+            secret.schedule.hurry(now);
+        }
+    }
+
+    /// When something is due next.
+    pub fn next(&self) -> Option<Moment> {
+        let is_free = |secret: &&Secret| self.busy[secret.component] == 0 && !secret.is_renewing;
+        self.secrets.iter().filter(is_free).map(|secret| secret.schedule.next()).min()
+    }
+
+    /// What is to be fetched now, a batch for each store that is asked. What is nearly due goes along.
+    pub fn take_due(&mut self, now: Moment) -> Vec<Vec<Wanted>> {
+        let mut batches: Vec<Vec<usize>> = Vec::new();
+        let is_free = |tracked: &Self, index: usize| {
+            let secret = &tracked.secrets[index];
+            tracked.busy[secret.component] == 0 && !secret.is_renewing && secret.schedule.step() == Step::Fetch
+        };
+        let free: Vec<usize> = (0..self.secrets.len()).filter(|&index| is_free(self, index)).collect();
+        for &index in free.iter().filter(|&&index| self.secrets[index].schedule.next() <= now) {
+            let reference = &self.secrets[index].watched.reference;
+            match batches.iter_mut().find(|batch| is_same_store(&self.secrets[batch[0]].watched.reference, reference)) {
+                Some(batch) => batch.push(index),
+                None => batches.push(vec![index]),
+            }
+        }
+        for batch in &mut batches {
+            let along = free.iter().filter(|&&index| {
+                let secret = &self.secrets[index];
+                secret.schedule.is_due(now) && is_same_store(&self.secrets[batch[0]].watched.reference, &secret.watched.reference)
+            });
+            batch.extend(along.copied().collect::<Vec<_>>());
+            batch.sort_unstable();
+            batch.dedup();
+        }
+        for &index in batches.iter().flatten() {
+            self.busy[self.secrets[index].component] += 1;
+        }
+        let wanted = |&index: &usize| {
+            let secret = &self.secrets[index];
+            Wanted { reference: secret.watched.reference.clone(), since: secret.version.clone() }
+        };
+        batches.iter().map(|batch| batch.iter().map(wanted).collect()).collect()
+    }
+
+    /// The leases that are to be renewed now.
+    pub fn take_renewals(&mut self, now: Moment) -> Vec<(usize, &'a dyn Renew, String, Duration)> {
+        let mut due = Vec::new();
+        for (index, secret) in self.secrets.iter_mut().enumerate() {
+            let is_due = secret.schedule.step() == Step::Renew && secret.schedule.next() <= now && !secret.is_renewing;
+            if let Some(lease) = secret.lease.as_ref().filter(|_| is_due && self.busy[secret.component] == 0)
+                && let Some(renew) = self.agent.stores.renewing(&secret.watched.reference)
+            {
+                secret.is_renewing = true;
+                due.push((index, renew, lease.id.clone(), lease.term.duration));
+            }
+        }
+        due
+    }
+
+    /// A lease was made longer, or not. One that cannot be is fetched anew, which tells what there is to tell.
+    pub fn renewed(&mut self, index: usize, result: Result<Term, Failure>, now: Moment) {
+        let secret = &mut self.secrets[index];
+        secret.is_renewing = false;
+        match result {
+            Ok(term) => {
+                secret.schedule.renewed(now, random::fraction(), term);
+                if let Some(lease) = &mut secret.lease {
+                    lease.term.is_renewable = term.is_renewable;
+                }
+            }
+            Err(failure) => secret.schedule.failed(now, random::fraction(), &failure),
+        }
+    }
+
+    /// Takes down what stores answered, and sorts out what is new.
+    pub fn looked(&mut self, answers: Vec<Answer>, now: Moment) -> Sorted {
+        let mut sorted = Sorted { settled: Vec::new(), new: Vec::new() };
+        for answer in answers {
+            let Some(index) = self.index(&answer.reference) else { continue };
+            let secret = &mut self.secrets[index];
+            match &answer.result {
+                Ok(Fetched::New { version, .. }) if secret.version.as_ref() != Some(version) => {
+                    match sorted.new.iter_mut().find(|(component, _)| *component == secret.component) {
+                        Some((_, list)) => {
+                            // One change for all that is new in a component.
+                            self.busy[secret.component] -= 1;
+                            list.push(answer);
+                        }
+                        None => sorted.new.push((secret.component, vec![answer])),
+                    }
+                    continue;
+                }
+                Ok(_) => {
+                    secret.succeeded(now);
+                    secret.schedule.unchanged(now, random::fraction());
+                    sorted.settled.push((index, Looked::Unchanged));
+                }
+                Err(failure) => {
+                    let code = failure.code();
+                    sorted.settled.push((index, Looked::Failed(code, failure.cause.clone())));
+                    self.failed(index, &failure.clone(), now);
+                }
+            }
+            let component = self.secrets[index].component;
+            self.busy[component] -= 1;
+            self.go_on_with_those_that_wait_for(index, now);
+        }
+        sorted
+    }
+
+    /// Those whose change failed for the want of this one are looked at now.
+    fn go_on_with_those_that_wait_for(&mut self, index: usize, now: Moment) {
+        if self.secrets[index].failure.is_some() {
+            return;
+        }
+        for secret in self.secrets.iter_mut().filter(|secret| secret.waits_for == Some(index)) {
+            secret.waits_for = None;
+            secret.schedule.hurry(now);
+        }
+    }
+
+    /// A look failed: the program keeps what it has, and that is told once for each reason.
+    fn failed(&mut self, index: usize, failure: &Failure, now: Moment) {
+        let plan = self.agent.plan;
+        let secret = &mut self.secrets[index];
+        secret.schedule.failed(now, random::fraction(), failure);
+        let is_optional = failure.kind == store::FailureKind::NotFound && !is_required(plan, secret.watched);
+        if is_optional && secret.version.is_none() {
+            secret.succeeded(now);
+        } else if secret.failure.as_deref() != Some(&failure.cause) {
+            secret.failure = Some(failure.cause.clone());
+            let mut problem = Problem::new(failure.code(), format!("{}; the program keeps what it has", failure.cause));
+            problem.hint.clone_from(&failure.hint);
+            report::warn_of(&[about(plan, secret.watched, problem)]);
+        }
+    }
+
+    /// What came of a change: for each secret that everybody knows now.
+    pub fn changed(&mut self, changed: &Changed, metrics: &mut Metrics, now: Moment) -> Vec<(usize, Looked)> {
+        self.busy[changed.component] -= 1;
+        let took = now.saturating_sub(changed.began);
+        let mut settled = Vec::new();
+        match &changed.outcome {
+            Ok(made) => {
+                let members: Vec<_> = changed.members.iter().map(|member| (member.index, member.version.clone(), member.life.clone())).collect();
+                self.delivered(&members, &made.digests, now);
+                for member in changed.members.iter().filter(|member| member.is_new) {
+                    let looked = if made.deliveries.is_empty() { Looked::Unchanged } else { Looked::Changed };
+                    if looked == Looked::Changed {
+                        metrics.rotated(self.secrets[member.index].kind, Rotated::Done(took));
+                    }
+                    settled.push((member.index, looked));
+                }
+                for member in &changed.members {
+                    self.go_on_with_those_that_wait_for(member.index, now);
+                }
+            }
+            Err(trouble) => {
+                let cause = trouble.problem().map_or_else(String::new, |problem| problem.cause.clone());
+                for member in changed.members.iter().filter(|member| member.is_new) {
+                    let secret = &mut self.secrets[member.index];
+                    metrics.rotated(secret.kind, if matches!(trouble, Trouble::Refused(_)) { Rotated::Refused } else { Rotated::Failed });
+                    secret.waits_for = trouble.failed_mate(self.agent);
+                    secret.schedule.failed(now, random::fraction(), &trouble.failure());
+                    if let Some(problem) = trouble.problem().filter(|_| secret.failure.as_deref() != Some(&cause)) {
+                        secret.failure = Some(cause.clone());
+                        report::warn_of(&[problem.clone()]);
+                    }
+                    let code = trouble.failure().code();
+                    settled.push((member.index, Looked::Failed(code, cause.clone())));
+                }
+                if let Trouble::Mate(reference, failure) = trouble
+                    && let Some(mate) = self.index(reference)
+                {
+                    self.failed(mate, failure, now);
+                }
+            }
+        }
+        settled
+    }
+
+    /// These secrets are with the program now.
+    pub fn delivered(&mut self, members: &[(usize, Version, Life)], digests: &[(usize, Option<Digest>)], now: Moment) {
+        for (index, version, life) in members {
+            let secret = &mut self.secrets[*index];
+            secret.version = Some(version.clone());
+            secret.succeeded(now);
+            secret.adopt(life, now, false);
+        }
+        for (delivery, digest) in digests {
+            self.digests[*delivery] = *digest;
+        }
+    }
+
+    /// The digests of what was delivered.
+    pub fn digests(&self) -> Vec<Option<Digest>> {
+        self.digests.clone()
+    }
+
+    /// The names of the leases of a store.
+    pub fn leases(&self, store: &str) -> Vec<String> {
+        let its = self.secrets.iter().filter(|secret| secret.watched.reference.store_name() == store);
+        its.filter_map(|secret| secret.lease.as_ref()).map(|lease| lease.id.clone()).collect()
+    }
+
+    /// The names of the deliveries of a secret.
+    pub fn names(&self, index: usize) -> String {
+        let names: Vec<&str> = deliveries(self.agent.plan, self.secrets[index].watched).map(|delivery| delivery.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// The reference to a secret, for people.
+    pub fn reference(&self, index: usize) -> String {
+        self.secrets[index].watched.reference.whole().to_string()
+    }
+
+    /// How each secret is.
+    pub fn states(&self) -> Vec<health::State> {
+        let plan = self.agent.plan;
+        let state = |secret: &Secret| health::State {
+            names: deliveries(plan, secret.watched).map(|delivery| delivery.name.clone()).collect(),
+            reference: secret.watched.reference.whole().to_string(),
+            store: secret.kind,
+            is_required: is_required(plan, secret.watched),
+            last_success: secret.last_success,
+            next_look: Some(secret.schedule.next()),
+            expires: secret.schedule.end(),
+            failure: secret.failure.clone(),
+        };
+        self.secrets.iter().map(state).collect()
+    }
+
+    fn index(&self, reference: &crate::reference::Reference) -> Option<usize> {
+        self.secrets.iter().position(|secret| secret.watched.reference.same_secret(reference))
+    }
+}
+
+impl Secret<'_> {
+    fn succeeded(&mut self, now: Moment) {
+        self.last_success = Some(now);
+        self.failure = None;
+        self.waits_for = None;
+    }
+
+    /// From now on this one lives as long as that. What has no end keeps the moment of its first look.
+    fn adopt(&mut self, life: &Life, now: Moment, is_first: bool) {
+        self.lease = match life {
+            Life::Leased(lease) => Some(lease.clone()),
+            _ => None,
+        };
+        if !(is_first && *life == Life::Lasting) {
+            self.schedule.fetched(now, random::fraction(), life);
+        }
+    }
+}
+
+/// The digest of a value; none for what is absent.
+pub fn digest(value: &Value) -> Option<Digest> {
+    match value {
+        Value::Absent => None,
+        Value::Secret(secret) => Some(Key::own().digest(secret.expose())),
+        Value::Variables(variables) => {
+            let mut text = crate::secret::Secret::default();
+            for (name, secret) in variables {
+                text.push(name.as_bytes());
+                text.push(&[0]);
+                text.push(secret.expose());
+                text.push(&[0]);
+            }
+            Some(Key::own().digest(text.expose()))
+        }
+    }
+}
+
+/// The name of a secret in the memory.
+fn name(watched: &Watched) -> String {
+    format!("{}:{}", watched.reference.store_name(), watched.reference.whole())
+}
+
+fn is_same_store(one: &crate::reference::Reference, other: &crate::reference::Reference) -> bool {
+    one.scheme == other.scheme && one.store_name() == other.store_name()
+}
+
+/// The deliveries that a secret is part of.
+pub fn deliveries<'a>(plan: &'a Plan, watched: &'a Watched) -> impl Iterator<Item = &'a Delivery> {
+    plan.deliveries.iter().filter(|delivery| delivery.value.references().any(|reference| reference.same_secret(&watched.reference)))
+}
+
+/// Names what a problem with a secret is about.
+fn about(plan: &Plan, watched: &Watched, problem: Problem) -> Problem {
+    let problem = problem.about(watched.reference.whole());
+    match deliveries(plan, watched).next() {
+        Some(delivery) => delivery.about(problem),
+        None => problem,
+    }
+}
+
+/// Whether a program is not to be without the secret.
+fn is_required(plan: &Plan, watched: &Watched) -> bool {
+    let references = plan.references().map(|(_, reference)| reference).filter(|reference| reference.same_secret(&watched.reference));
+    references.into_iter().any(|reference| !reference.options.optional && reference.options.default.is_none())
+}
+
+/// Which secrets belong together, by a number for each: they share a delivery, or a group of files that changes as a whole.
+fn components(plan: &Plan, watched: &[Watched]) -> Vec<usize> {
+    let mut components: Vec<usize> = (0..watched.len()).collect();
+    let mut join = |members: &BTreeSet<usize>| {
+        let Some(lowest) = members.iter().map(|&member| components[member]).min() else { return };
+        let joined: BTreeSet<usize> = members.iter().map(|&member| components[member]).collect();
+        components.iter_mut().filter(|component| joined.contains(component)).for_each(|component| *component = lowest);
+    };
+    let of = |delivery: &Delivery| -> BTreeSet<usize> {
+        let is_in = |index: &usize| delivery.value.references().any(|reference| reference.same_secret(&watched[*index].reference));
+        (0..watched.len()).filter(is_in).collect()
+    };
+    let mut groups: std::collections::BTreeMap<&str, BTreeSet<usize>> = std::collections::BTreeMap::new();
+    for delivery in &plan.deliveries {
+        let members = of(delivery);
+        join(&members);
+        if let Target::File(file) = &delivery.target
+            && file.group.is_some()
+        {
+            groups.entry(file.parent()).or_default().extend(members);
+        }
+    }
+    groups.values().for_each(join);
+    components
+}
