@@ -15,7 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{BoxFuture, Failure, FailureKind, Fetched, Row, Wanted};
 use crate::reference::Scheme;
 
-use login::Account;
+use login::{Account, Login};
 use setup::{Service, Setup};
 
 pub(super) const SECRETS: Row = Row {
@@ -39,6 +39,43 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// What a store says about one secret.
 type Answer = Result<Fetched, Failure>;
+
+/// A service of AWS.
+trait Ask: Send + Sync {
+    fn login(&self) -> (&Login, &Setup);
+
+    /// Asks with this account for each of the wanted secrets, and gives the answers in the same order.
+    fn ask<'a>(&'a self, account: &'a Account, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Answer>>;
+}
+
+/// Asks a service. Credentials that were good before and are not any more are got anew, once, and what was refused is asked for again.
+async fn fetch(service: &impl Ask, wanted: &[Wanted]) -> Vec<Answer> {
+    let (login, setup) = service.login();
+    let account = match login.account(setup, wanted).await {
+        Ok(account) => account,
+        Err(failure) => return all_fail(wanted, &failure),
+    };
+    let mut answers = service.ask(&account, wanted).await;
+    if !account.is_over() {
+        return answers;
+    }
+    login.forget().await;
+    let is_refused = |answer: &Answer| matches!(answer, Err(failure) if failure.kind == FailureKind::Denied);
+    let refused: Vec<usize> = (0..answers.len()).filter(|&index| is_refused(&answers[index])).collect();
+    let again: Vec<Wanted> = refused.iter().map(|&index| wanted[index].clone()).collect();
+    // Whatever keeps us from other credentials, the refusal is what there is to tell.
+    if !account.is_new
+        && let Ok(account) = login.account(setup, &again).await
+    {
+        for (index, answer) in refused.into_iter().zip(service.ask(&account, &again).await) {
+            answers[index] = answer;
+        }
+        if account.is_over() {
+            login.forget().await;
+        }
+    }
+    answers
+}
 
 /// Asks each region for what is wanted of it, all regions side by side, and gives the answers in the order of the questions.
 async fn by_region<'a, F>(account: &'a Account, wanted: &'a [Wanted], ask: impl Fn(&'a str, Vec<&'a Wanted>) -> F) -> Vec<Answer>

@@ -3,23 +3,26 @@
 //! The path is that of the API, so one request serves all engines: KV of both versions, dynamic credentials, static roles.
 
 mod api;
+mod lease;
 mod login;
+mod read;
+mod renewal;
 mod setup;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream::{self, StreamExt};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::http::Client;
-use super::{BoxFuture, Content, Failure, FailureKind, Fetched, Instance, Lease, Life, Opened, Row, Settings, Store, Term, Wanted};
+use super::{BoxFuture, Failure, FailureKind, Fetched, Instance, Opened, Renew, Row, Settings, Store, Wanted};
 use crate::reference::{Reference, Scheme};
 use crate::report::printable;
-use crate::secret::{Secret, Version};
 
-use api::{Api, Denial, Read, RevokeLease, RevokeSelf, Trouble};
+use api::{Api, Denial, LookupSelf, RevokeSelf, Trouble};
+use lease::Leased;
+use login::Known;
+use read::Found;
 use setup::Setup;
 
 pub(super) const VAULT: Row = Row {
@@ -40,7 +43,8 @@ pub(super) const BAO: Row = Row {
 
 fn open(scheme: Scheme, settings: &Settings, instance: Option<&Instance>) -> Opened {
     let setup = Setup::new(scheme, settings, instance)?;
-    Ok(Box::new(Vault { setup, is_rehearsal: settings.is_rehearsal, known: Mutex::default(), left: std::sync::Mutex::default() }))
+    let (known, left) = (Mutex::default(), std::sync::Mutex::default());
+    Ok(Box::new(Vault { setup, is_rehearsal: settings.is_rehearsal, known, logins: AtomicU64::new(0), left }))
 }
 
 /// How many requests are under way at once.
@@ -51,16 +55,10 @@ struct Vault {
     is_rehearsal: bool,
     /// What is kept from one fetch to the next. No connection is.
     known: Mutex<Known>,
+    /// How many logins there were. It changes with what is known alone.
+    logins: AtomicU64,
     /// The leases that a rehearsal could not give back.
     left: std::sync::Mutex<Vec<Failure>>,
-}
-
-/// What a login gave.
-#[derive(Default)]
-struct Known {
-    token: Option<Secret>,
-    /// What was unwrapped, which can be done once.
-    unwrapped: Option<Secret>,
 }
 
 impl Store for Vault {
@@ -76,31 +74,25 @@ impl Store for Vault {
     fn remarks(&self) -> Vec<Failure> {
         self.left.lock().map_or_else(|_| Vec::new(), |left| left.clone())
     }
-}
 
-/// What was read, and the lease that it came with.
-struct Found {
-    fetched: Fetched,
-    lease: Option<String>,
+    fn renewing(&self) -> Option<&dyn Renew> {
+        Some(self)
+    }
 }
 
 impl Vault {
     async fn read_all(&self, wanted: &[Wanted]) -> Result<Vec<Result<Fetched, Failure>>, Failure> {
         let client = Client::new(&self.setup.servers, &self.setup.transport)?;
-        let api = self.log_in(&client, false).await?;
+        let (api, login) = self.api(&client, None).await?;
         // The first opens the connection that all others then share.
         let (first, rest) = wanted.split_at(1.min(wanted.len()));
         let mut found = self.read_some(&api, first).await;
         found.extend(self.read_some(&api, rest).await);
-        // A token ends when it is revoked or its time is over: a new login may get what the old one does not.
-        let refused: Vec<usize> =
-            (0..wanted.len()).filter(|&index| matches!(&found[index], Err(trouble) if trouble.is_refusal())).collect();
+        let is_over = is_over(&api, &found).await;
         self.give_back(&api, &found).await;
-        if !refused.is_empty()
-            && self.setup.login.can_be_repeated()
-            // Whatever keeps us from it, the refusal is what there is to tell.
-            && let Ok(api) = self.log_in(&client, true).await
-        {
+        let refused: Vec<usize> = (0..wanted.len()).filter(|&index| matches!(found[index], Err(Trouble::Denied { .. }))).collect();
+        // Whatever keeps us from another login, the refusal is what there is to tell.
+        if is_over && let Ok((api, _)) = self.api(&client, Some(login)).await {
             let again: Vec<Wanted> = refused.iter().map(|&index| wanted[index].clone()).collect();
             let answers = self.read_some(&api, &again).await;
             self.give_back(&api, &answers).await;
@@ -114,37 +106,40 @@ impl Vault {
             .collect())
     }
 
-    /// The API with a token: the one that is there already, or that of a new login.
-    async fn log_in(&self, client: &Client, anew: bool) -> Result<Api, Failure> {
-        let Known { token, unwrapped } = &mut *self.known.lock().await;
-        if anew || token.is_none() {
-            *token = Some(login::token(&self.setup, client, unwrapped, self.is_rehearsal).await?);
+    /// The API by the login that there is, with its number. Without one, or when the one that there is does not serve any more, by a new one: of several that ask
+    /// for it at once, the first logs in for all.
+    async fn api(&self, client: &Client, spent: Option<u64>) -> Result<(Api, u64), Failure> {
+        let known = &mut *self.known.lock().await;
+        let mut number = self.logins.load(Ordering::Relaxed);
+        if known.session.is_none() || spent == Some(number) {
+            known.session = Some(login::log_in(&self.setup, client, known, self.is_rehearsal).await?);
+            number += 1;
+            self.logins.store(number, Ordering::Relaxed);
         }
-        let token = token.as_ref().map_or(&[][..], Secret::expose);
-        Api::new(&self.setup, client.clone(), token)
+        let token = known.session.as_ref().map_or(&[][..], |session| session.token.expose());
+        Ok((Api::new(&self.setup, client.clone(), token)?, number))
     }
 
     async fn read_some(&self, api: &Api, wanted: &[Wanted]) -> Vec<Result<Found, Trouble>> {
-        let reads: Vec<BoxFuture<'_, _>> = wanted.iter().map(|wanted| Box::pin(read(api, wanted)) as BoxFuture<'_, _>).collect();
+        let reads: Vec<BoxFuture<'_, _>> = wanted.iter().map(|wanted| Box::pin(read::one(api, wanted)) as BoxFuture<'_, _>).collect();
         stream::iter(reads).buffered(SIDE_BY_SIDE).collect().await
     }
 
     /// Ends the leases that a rehearsal made: with a token of our own all at once, else one by one. Those that are left end by themselves.
     async fn give_back(&self, api: &Api, found: &[Result<Found, Trouble>]) {
-        let leases: Vec<&String> = found.iter().filter_map(|found| found.as_ref().ok()?.lease.as_ref()).collect();
+        let leases: Vec<&Leased> = found.iter().filter_map(|found| found.as_ref().ok()?.lease.as_ref()).collect();
         if !self.is_rehearsal || leases.is_empty() {
             return;
         }
-        if self.setup.login.can_be_repeated() && api.run(RevokeSelf {}, None).await.is_ok() {
-            self.known.lock().await.token = None;
+        if self.setup.login.makes_tokens() && api.run(RevokeSelf {}, None).await.is_ok() {
+            self.known.lock().await.session = None;
             return;
         }
         for lease in leases {
-            if api.run(RevokeLease { lease_id: lease.clone() }, None).await.is_err()
+            if lease.revoke(api).await.is_err()
                 && let Ok(mut left) = self.left.lock()
             {
-                let path = lease.rsplit_once('/').map_or("", |(path, _)| path);
-                let cause = format!("a lease of {} could not be given back, and ends by itself", printable(path.as_bytes()));
+                let cause = format!("a lease of {} could not be given back, and ends by itself", printable(lease.path().as_bytes()));
                 let hint = "allow the login of a check to update sys/leases/revoke; a start does not need it";
                 left.push(Failure::new(FailureKind::Denied, cause).hint(hint));
             }
@@ -152,58 +147,11 @@ impl Vault {
     }
 }
 
-async fn read(api: &Api, wanted: &Wanted) -> Result<Found, Trouble> {
-    let reference = &wanted.reference;
-    let path = std::str::from_utf8(&reference.locator).unwrap_or_default().trim_start_matches('/').to_owned();
-    let read = Read { path: path.clone(), version: reference.store_option("version").map(str::to_owned) };
-    let reply = api.run(read, reference.store_option("namespace")).await?;
-    let data = reply.data.ok_or(Trouble::Nonsense("there is no data in the answer"))?;
-    let lease = Some(reply.lease_id).filter(|lease| !lease.is_empty());
-    if path.contains("static-creds/") && serde_json::from_str(data.get()).is_ok_and(|Rotation { ttl }| ttl == 0) {
-        let kind = FailureKind::Unavailable { retry_after: Some(Duration::from_secs(1)) };
-        return Err(Trouble::Other(Failure::new(kind, "the password of the static role is being changed")));
-    }
-    // An engine of version 2 puts data and metadata below.
-    let versioned: Option<Versioned> =
-        path.split('/').skip(1).any(|part| part == "data").then(|| serde_json::from_str(data.get()).ok()).flatten();
-    let (content, version) = match versioned.filter(|versioned| versioned.metadata.get().starts_with('{')) {
-        Some(Versioned { data, metadata }) => {
-            let content = data.ok_or(Trouble::Nonsense("there is no data in the answer"))?.get();
-            let Metadata { version } =
-                serde_json::from_str(metadata.get()).map_err(|_| Trouble::Nonsense("the version in it is no number"))?;
-            (content, Version::new(version.to_string()))
-        }
-        None => (data.get(), Version::digest(lease.as_ref().map_or(data.get().as_bytes(), |lease| lease.as_bytes()))),
-    };
-    let fetched = if wanted.since.as_ref() == Some(&version) {
-        Fetched::Unchanged
-    } else {
-        let term = Term { duration: Duration::from_secs(reply.lease_duration), is_renewable: reply.renewable };
-        let life = lease.clone().map_or(Life::Lasting, |id| Life::Leased(Lease { id, term }));
-        Fetched::New { content: Content::Bytes(Secret::copy_of(content.as_bytes())), version, life }
-    };
-    Ok(Found { fetched, lease })
-}
-
-/// What an engine of version 2 answers, and nothing else. Its data is null for a version that was deleted.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Versioned<'a> {
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    version: u64,
-}
-
-/// When the password of a static role is changed next, in seconds.
-#[derive(Deserialize)]
-struct Rotation {
-    ttl: u64,
+/// Whether the token has ended, or was revoked. One that is good, and may not read what is wanted, stays: leases last no longer than the login that they came with.
+async fn is_over(api: &Api, found: &[Result<Found, Trouble>]) -> bool {
+    let says = |denial: Denial| found.iter().any(|found| matches!(found, Err(Trouble::Denied { why, .. }) if *why == denial));
+    let is_unknown = |trouble: Trouble| matches!(trouble, Trouble::Denied { why: Denial::Token | Denial::Unsaid, .. });
+    says(Denial::Token) || says(Denial::Unsaid) && api.run(LookupSelf {}, None).await.is_err_and(is_unknown)
 }
 
 /// In words for the user: what is wrong with this reference, and what to try.

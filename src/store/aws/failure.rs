@@ -17,6 +17,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::super::http::retry_after;
 use super::super::{Failure, FailureKind};
+use super::login::Source;
 use super::setup::Setup;
 use super::wire::{carried, causes};
 use crate::report::{os_error, printable};
@@ -28,7 +29,7 @@ pub(super) struct Request<'a> {
     pub(super) action: &'static str,
     pub(super) region: &'a str,
     /// Where the credentials come from.
-    pub(super) source: &'a str,
+    pub(super) source: &'a Source,
 }
 
 /// An error that AWS answered. Of its message we look for what tells one case from another, and print nothing.
@@ -102,16 +103,25 @@ pub(super) fn is_denial(code: &str) -> bool {
 
 /// In words for the user: what is wrong, and what to try.
 pub(super) fn complaint(request: Request, complaint: Complaint) -> Failure {
-    let Request { action, region, source } = request;
+    let Request { action, region, source: Source { words: source, .. } } = request;
     let Complaint { code, message, status, retry_after, skew } = complaint;
     let denied = |cause: String| Failure::new(FailureKind::Denied, cause);
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let has_ended =
+        matches!(code, "ExpiredTokenException" | "ExpiredToken") || is_denial(code) && says(&["token included in the request is expired"]);
+    let is_unknown = matches!(code, "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId");
+    if has_ended || is_unknown {
+        request.source.give_up();
+    }
     match code {
         "ResourceNotFoundException" if says(&["staging label", "VersionId", "version"]) => {
             let cause = format!("the secret has no such version or stage in {region}");
             Failure::new(FailureKind::NotFound, cause).hint("check ?stage= and ?version=; add ?optional=true if it may be missing")
         }
         "ResourceNotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound" => not_found(region),
+        _ if has_ended => denied(format!("the credentials have expired (credentials: {source})")).hint("get new ones; they are temporary"),
+        _ if is_unknown => denied(format!("AWS does not know the access key (credentials: {source})"))
+            .hint("is the key still active, is it one of this partition, and is AWS_SESSION_TOKEN set when the key is temporary?"),
         _ if is_denial(code) && says(&["KMS", "kms:", "ciphertext"]) => key(region),
         "DecryptionFailure" | "KMSAccessDeniedException" | "KMSInvalidStateException" | "InvalidKeyId" => key(region),
         _ if is_denial(code) => denied(format!("AWS denies {action} in {region}"))
@@ -138,13 +148,6 @@ pub(super) fn complaint(request: Request, complaint: Complaint) -> Failure {
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "AuthFailure" => {
             denied(format!("the secret key does not belong to the access key (credentials: {source})"))
                 .hint("check AWS_SECRET_ACCESS_KEY, or where it comes from")
-        }
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
-            denied(format!("AWS does not know the access key (credentials: {source})"))
-                .hint("is the key still active, is it one of this partition, and is AWS_SESSION_TOKEN set when the key is temporary?")
-        }
-        "ExpiredTokenException" | "ExpiredToken" => {
-            denied(format!("the credentials have expired (credentials: {source})")).hint("get new ones; they are temporary")
         }
         "IncompleteSignature" | "IncompleteSignatureException" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException" => {
             denied(format!("AWS does not accept the signature (credentials: {source})"))
@@ -205,7 +208,8 @@ pub(super) fn wrong_region() -> Failure {
 
 /// There are no credentials, or they could not be had.
 pub(super) fn of_credentials(setup: &Setup, region: &str, error: &CredentialsError) -> Failure {
-    let request = |action| Request { action, region, source: "the login" };
+    let source = Source::new("the login");
+    let request = |action| Request { action, region, source: &source };
     if let Some(chain) = error.source().and_then(|source| source.downcast_ref::<ProviderChainError<CredentialsError>>()) {
         let instance = chain.attempts().iter().find(|attempt| attempt.name() == "Ec2InstanceMetadata").map(ProviderAttempt::error);
         return no_credentials(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
@@ -27,8 +28,34 @@ pub(super) struct Account {
     pub(super) config: SdkConfig,
     /// The region of all that does not name its own, once it is needed.
     pub(super) region: Option<String>,
-    /// Where the credentials come from, in words.
-    pub(super) source: &'static str,
+    /// Where the credentials come from.
+    pub(super) source: Source,
+    /// Whether they were got just now.
+    pub(super) is_new: bool,
+}
+
+/// Where credentials come from, and what AWS says of them.
+pub(super) struct Source {
+    pub(super) words: &'static str,
+    are_over: AtomicBool,
+}
+
+impl Source {
+    pub(super) fn new(words: &'static str) -> Self {
+        Self { words, are_over: AtomicBool::new(false) }
+    }
+
+    /// Notes that AWS does not take these credentials any more.
+    pub(super) fn give_up(&self) {
+        self.are_over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Account {
+    /// Whether AWS does not take the credentials any more: they have ended, or were deleted.
+    pub(super) fn is_over(&self) -> bool {
+        self.source.are_over.load(Ordering::Relaxed)
+    }
 }
 
 /// What is kept from one fetch to the next. No connection is.
@@ -68,9 +95,9 @@ impl Login {
         }
         let region = known.region.as_deref().or_else(|| of_references.find_map(|region| region)).ok_or_else(failure::no_region)?;
         let load = || load().region(Region::new(region.to_owned()));
-        let config = match known.credentials.take().filter(lasts) {
-            Some(credentials) => load().credentials_provider(credentials.clone()).load().await,
-            None => load().load().await,
+        let (config, is_new) = match known.credentials.take().filter(lasts) {
+            Some(credentials) => (load().credentials_provider(credentials.clone()).load().await, false),
+            None => (load().load().await, true),
         };
         let provider = config.credentials_provider().ok_or_else(|| protocol("no credentials can be asked for"))?;
         let credentials = provider.provide_credentials().await.map_err(|error| failure::of_credentials(setup, region, &error))?;
@@ -79,10 +106,16 @@ impl Login {
         let account = Account {
             config: config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).build(),
             region: known.region.clone(),
-            source,
+            source: Source::new(source),
+            is_new,
         };
         known.credentials = Some(credentials);
         Ok(account)
+    }
+
+    /// Does not use the credentials again that it has.
+    pub(super) async fn forget(&self) {
+        self.0.lock().await.credentials = None;
     }
 }
 

@@ -8,9 +8,9 @@ use aws_sdk_ssm::types::Parameter;
 
 use super::super::{BoxFuture, Content, Failure, FailureKind, Fetched, Life, Store, Wanted};
 use super::failure::{self, Request};
-use super::login::{Account, Login};
+use super::login::{Account, Login, Source};
 use super::setup::Setup;
-use super::{Answer, all_fail, by_region, protocol, side_by_side};
+use super::{Answer, Ask, by_region, fetch, protocol, side_by_side};
 use crate::reference::Reference;
 use crate::secret::{Secret, Version};
 
@@ -30,13 +30,17 @@ impl Parameters {
 
 impl Store for Parameters {
     fn fetch<'a>(&'a self, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Answer>> {
-        Box::pin(async move {
-            let account = match self.login.account(&self.setup, wanted).await {
-                Ok(account) => account,
-                Err(failure) => return all_fail(wanted, &failure),
-            };
-            by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await
-        })
+        Box::pin(fetch(self, wanted))
+    }
+}
+
+impl Ask for Parameters {
+    fn login(&self) -> (&Login, &Setup) {
+        (&self.login, &self.setup)
+    }
+
+    fn ask<'a>(&'a self, account: &'a Account, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Answer>> {
+        Box::pin(by_region(account, wanted, |region, wanted| self.region(account, region).fetch(wanted)))
     }
 }
 
@@ -47,7 +51,7 @@ impl Parameters {
             Some(endpoint) => builder.endpoint_url(endpoint),
             None => builder,
         };
-        OfRegion { client: Client::from_conf(builder.build()), region, source: account.source }
+        OfRegion { client: Client::from_conf(builder.build()), region, source: &account.source }
     }
 }
 
@@ -55,7 +59,7 @@ impl Parameters {
 struct OfRegion<'a> {
     client: Client,
     region: &'a str,
-    source: &'a str,
+    source: &'a Source,
 }
 
 impl OfRegion<'_> {

@@ -14,9 +14,9 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::super::{BoxFuture, Content, FEW_OF_AWS, Failure, FailureKind, Fetched, Life, Store, Wanted};
 use super::failure::{self, Complaint, Request};
-use super::login::{Account, Login};
+use super::login::{Account, Login, Source};
 use super::setup::Setup;
-use super::{Answer, all_fail, by_region, protocol, side_by_side};
+use super::{Answer, Ask, by_region, fetch, protocol, side_by_side};
 use crate::reference::Reference;
 use crate::secret::{Secret, Version};
 
@@ -40,13 +40,7 @@ impl Secrets {
 
 impl Store for Secrets {
     fn fetch<'a>(&'a self, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Answer>> {
-        Box::pin(async move {
-            let account = match self.login.account(&self.setup, wanted).await {
-                Ok(account) => account,
-                Err(failure) => return all_fail(wanted, &failure),
-            };
-            by_region(&account, wanted, |region, wanted| self.region(&account, region).fetch(wanted)).await
-        })
+        Box::pin(fetch(self, wanted))
     }
 
     fn remarks(&self) -> Vec<Failure> {
@@ -58,6 +52,16 @@ impl Store for Secrets {
     }
 }
 
+impl Ask for Secrets {
+    fn login(&self) -> (&Login, &Setup) {
+        (&self.login, &self.setup)
+    }
+
+    fn ask<'a>(&'a self, account: &'a Account, wanted: &'a [Wanted]) -> BoxFuture<'a, Vec<Answer>> {
+        Box::pin(by_region(account, wanted, |region, wanted| self.region(account, region).fetch(wanted)))
+    }
+}
+
 impl Secrets {
     fn region<'a>(&'a self, account: &'a Account, region: &'a str) -> OfRegion<'a> {
         let builder = Builder::from(&account.config).region(Region::new(region.to_owned()));
@@ -65,7 +69,7 @@ impl Secrets {
             Some(endpoint) => builder.endpoint_url(endpoint),
             None => builder,
         };
-        OfRegion { store: self, client: Client::from_conf(builder.build()), region, source: account.source }
+        OfRegion { store: self, client: Client::from_conf(builder.build()), region, source: &account.source }
     }
 }
 
@@ -74,7 +78,7 @@ struct OfRegion<'a> {
     store: &'a Secrets,
     client: Client,
     region: &'a str,
-    source: &'a str,
+    source: &'a Source,
 }
 
 /// Answers about some of the secrets, by their places among those that are wanted.

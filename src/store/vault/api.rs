@@ -41,10 +41,29 @@ pub struct CertificateLogin {
     pub name: Option<String>,
 }
 
+/// What there is to know of our token.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "auth/token/lookup-self", response = "Box<RawValue>")]
+pub struct LookupSelf {}
+
+/// Makes our token last longer, by what the server has for it.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "auth/token/renew-self", method = "POST", response = "Box<RawValue>")]
+pub struct RenewSelf {}
+
 /// Ends our token, and all leases that came with it.
 #[derive(Debug, Endpoint)]
 #[endpoint(path = "auth/token/revoke-self", method = "POST", response = "Box<RawValue>")]
 pub struct RevokeSelf {}
+
+/// Makes a lease last longer.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "sys/leases/renew", method = "POST", response = "Box<RawValue>")]
+pub struct RenewLease {
+    pub lease_id: String,
+    /// How long from now on, in seconds.
+    pub increment: u64,
+}
 
 /// Ends a lease.
 #[derive(Debug, Endpoint)]
@@ -69,6 +88,11 @@ pub struct Reply {
 #[derive(Deserialize)]
 pub struct Auth {
     pub client_token: String,
+    /// In seconds; 0 for a token without an end.
+    #[serde(default)]
+    pub lease_duration: u64,
+    #[serde(default)]
+    pub renewable: bool,
 }
 
 /// Why there is no answer, as far as it shows in the answer. The words of the server are read and never kept: they may quote what was sent.
@@ -106,11 +130,6 @@ pub enum Denial {
 }
 
 impl Trouble {
-    /// Whether another login may help.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Denied { .. })
-    }
-
     /// What there is to say of it without knowing what was asked for.
     pub fn failure(&self) -> Failure {
         match self {

@@ -1,8 +1,9 @@
-//! From a way to log in to a token.
+//! From a way to log in to a session.
 
 use std::path::Path;
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
@@ -15,16 +16,68 @@ use super::api::{Api, CertificateLogin, Reply, Trouble};
 use super::setup::{Login, Setup, Source, Token};
 use crate::report::printable;
 use crate::secret::Secret;
+use crate::sys::clock::{self, Moment};
 
-/// Logs in, and gives the token. What comes wrapped is unwrapped once and kept; a rehearsal unwraps nothing.
+/// What logins gave.
+#[derive(Default)]
+pub struct Known {
+    pub session: Option<Session>,
+    /// What was unwrapped, which can be done once.
+    pub unwrapped: Option<Unwrapped>,
+}
+
+/// A login, as it is now.
+pub struct Session {
+    pub token: Secret,
+    pub end: End,
+}
+
+/// When a login ends.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub enum End {
+    /// The server was not asked yet.
+    Unknown,
+    Never,
+    At {
+        moment: Moment,
+        is_renewable: bool,
+    },
+}
+
+impl End {
+    /// So many seconds after a moment.
+    pub fn after(asked: Moment, seconds: u64, is_renewable: bool) -> Self {
+        Self::At { moment: asked.saturating_add(Duration::from_secs(seconds)), is_renewable }
+    }
+}
+
+/// What a wrapping token held.
+pub struct Unwrapped {
+    /// The wrapping token.
+    pub from: Secret,
+    /// A token, or a secret id.
+    pub content: Secret,
+}
+
+impl Unwrapped {
+    fn is_from(&self, wrapping: &Secret) -> bool {
+        self.from.expose() == wrapping.expose()
+    }
+}
+
+/// Logs in. What comes wrapped is unwrapped once and kept; a rehearsal unwraps nothing.
 ///
 /// # Errors
 ///
-/// Of each kind; what is wrong is said of the login, since it is the same for every secret.
-pub async fn token(setup: &Setup, client: &Client, unwrapped: &mut Option<Secret>, is_rehearsal: bool) -> Result<Secret, Failure> {
+/// Of each kind; what is wrong is said of the login, since it is the same for every secret. When there was a session and no other can be had, that is one too.
+pub async fn log_in(setup: &Setup, client: &Client, known: &mut Known, is_rehearsal: bool) -> Result<Session, Failure> {
     let api = Api::new(setup, client.clone(), &[])?;
+    let asked = clock::now();
     let (mount, reply) = match &setup.login {
-        Login::Token(token) => return given(setup, client, token, is_rehearsal).await,
+        Login::Token(token) => {
+            let token = given(setup, client, token, known, is_rehearsal).await?;
+            return Ok(Session { token, end: End::Unknown });
+        }
         Login::Jwt { mount, role, file, is_kubernetes } => {
             let jwt = text(&read(file)?)?;
             let reply = match (is_kubernetes, role) {
@@ -34,14 +87,17 @@ pub async fn token(setup: &Setup, client: &Client, unwrapped: &mut Option<Secret
             (mount, reply)
         }
         Login::AppRole { mount, role_id, secret_id, creation_path } => {
-            let secret_id = match (creation_path, &unwrapped) {
-                (None, _) => text(&source(secret_id)?)?,
-                (Some(_), Some(known)) => text(known)?,
-                (Some(creation_path), None) => {
-                    let reply = unwrap(setup, client, &source(secret_id)?, creation_path, is_rehearsal).await?;
+            let secret_id = match (creation_path, source(secret_id), &known.unwrapped) {
+                (None, secret_id, _) => text(&secret_id?)?,
+                // The file may be gone by now, or hold another.
+                (Some(_), Err(_), Some(unwrapped)) => text(&unwrapped.content)?,
+                (Some(_), Ok(wrapping), Some(unwrapped)) if unwrapped.is_from(&wrapping) => text(&unwrapped.content)?,
+                (Some(creation_path), wrapping, _) => {
+                    let wrapping = wrapping?;
+                    let reply = unwrap(setup, client, &wrapping, creation_path, is_rehearsal).await?;
                     let inner: Option<SecretId> = reply.data.and_then(|data| serde_json::from_str(data.get()).ok());
                     let SecretId { secret_id } = inner.ok_or_else(not_wrapped)?;
-                    *unwrapped = Some(Secret::copy_of(secret_id.as_bytes()));
+                    known.unwrapped = Some(Unwrapped { from: wrapping, content: Secret::copy_of(secret_id.as_bytes()) });
                     secret_id
                 }
             };
@@ -56,28 +112,51 @@ pub async fn token(setup: &Setup, client: &Client, unwrapped: &mut Option<Secret
     let reply = reply.map_err(|trouble| refused(&setup.login, mount, &trouble))?;
     let auth =
         reply.auth.ok_or_else(|| refused(&setup.login, mount, &Trouble::Nonsense("there is no token in the answer to the login")))?;
-    Ok(Secret::new(auth.client_token.into_bytes()))
+    let end = if auth.lease_duration == 0 { End::Never } else { End::after(asked, auth.lease_duration, auth.renewable) };
+    Ok(Session { token: Secret::new(auth.client_token.into_bytes()), end })
 }
 
-/// A token that somebody else logged in for.
-async fn given(setup: &Setup, client: &Client, token: &Token, is_rehearsal: bool) -> Result<Secret, Failure> {
+/// A token that somebody else logged in for, and another than before: those that are in files are renewed there.
+async fn given(setup: &Setup, client: &Client, token: &Token, known: &mut Known, is_rehearsal: bool) -> Result<Secret, Failure> {
     let nowhere = || {
         Failure::new(FailureKind::Misconfigured, "there is no login").hint(
             "set VAULT_TOKEN_FILE, or VAULT_ROLE in Kubernetes, or VAULT_ROLE_ID and VAULT_SECRET_ID_FILE, or auth: in the configuration",
         )
     };
+    let has_one = known.session.is_some();
+    let is_same = |token: &Secret| known.session.as_ref().is_some_and(|session| session.token.expose() == token.expose());
+    let another = |path: &str, token: Secret| if is_same(&token) { Err(unchanged(path)) } else { Ok(token) };
     match token {
+        Token::Value(_) if has_one => {
+            let cause = "the token that was given is all that there is: nothing gives another";
+            Err(Failure::new(FailureKind::Denied, cause)
+                .hint("let it log in by a role, or give it a periodic token, or a file in which somebody renews the token"))
+        }
         Token::Value(token) => Ok(Secret::copy_of(token.expose())),
-        Token::File { path, creation_path: None } => read(path),
+        Token::File { path, creation_path: None } => another(path, read(path)?),
         Token::File { path, creation_path: Some(creation_path) } => {
-            let reply = unwrap(setup, client, &read(path)?, creation_path, is_rehearsal).await?;
-            Ok(Secret::new(reply.auth.ok_or_else(not_wrapped)?.client_token.into_bytes()))
+            let wrapping = read(path)?;
+            match &known.unwrapped {
+                Some(unwrapped) if unwrapped.is_from(&wrapping) && has_one => return Err(unchanged(path)),
+                Some(unwrapped) if unwrapped.is_from(&wrapping) => return Ok(Secret::copy_of(unwrapped.content.expose())),
+                _ => {}
+            }
+            let reply = unwrap(setup, client, &wrapping, creation_path, is_rehearsal).await?;
+            let token = Secret::new(reply.auth.ok_or_else(not_wrapped)?.client_token.into_bytes());
+            known.unwrapped = Some(Unwrapped { from: wrapping, content: Secret::copy_of(token.expose()) });
+            Ok(token)
         }
         Token::OfCommandLine(path) => {
             let path = path.as_ref().filter(|path| Path::new(path).exists()).ok_or_else(nowhere)?;
-            read(path)
+            another(path, read(path)?)
         }
     }
+}
+
+/// A file in which a token is renewed was not written yet.
+fn unchanged(path: &str) -> Failure {
+    let cause = format!("{} has no other token than before", printable(path.as_bytes()));
+    Failure::new(FailureKind::Unavailable { retry_after: None }, cause).hint("does somebody renew the token in it?")
 }
 
 /// Unwraps what a wrapping token holds, if it was wrapped by what it should: somebody who took the token may have put another in its place.

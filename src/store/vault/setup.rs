@@ -59,9 +59,9 @@ impl Login {
         }
     }
 
-    /// Whether the next login gives another token.
-    pub fn can_be_repeated(&self) -> bool {
-        !matches!(self, Self::Token(_))
+    /// Whether a login makes a token, which nobody else has.
+    pub fn makes_tokens(&self) -> bool {
+        !matches!(self, Self::Token(Token::Value(_) | Token::File { creation_path: None, .. } | Token::OfCommandLine(_)))
     }
 }
 
