@@ -44,8 +44,7 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
         inherited.end_on_signals();
     }
     match arguments.command {
-        Command::Supervise => supervise::run(&arguments.options, inherited.ending, &Container { arguments, inherited }),
-        Command::Sidecar => Err(Failure::from(report::Problem::new(report::Code::Internal, "no sidecar yet"))),
+        Command::Supervise | Command::Sidecar => supervise::run(&arguments.options, inherited.ending, &Container { arguments, inherited }),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
         Command::Write => prepare(&warned_of(plan(arguments)?), arguments).map(|_| 0),
         Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
@@ -66,26 +65,58 @@ struct Container<'a> {
 }
 
 impl Children for Container<'_> {
-    /// Becomes the program. When stores have to be asked over a network it is the agent instead, which only delivers.
+    /// Becomes the program. When stores have to be asked over a network, or something is watched, it is the agent instead, which delivers to another that does.
     fn start(&self, start: &Start) -> Result<Infallible, Failure> {
-        let plan = warned_of(plan(self.arguments)?);
-        if plan.is_remote() {
-            agent::prefer_to_be_killed();
-            let (delivered, _) = prepare(&plan, self.arguments)?;
-            start.keep(delivered.lock.as_ref());
-            start.hand_over(&agent::seal(&delivered)?, Stay::No);
+        let entries = environ::entries(b"");
+        let plan = warned_of(plan(self.arguments, &entries)?);
+        let is_sidecar = self.arguments.command == Command::Sidecar;
+        let stays = plan.rotation.as_ref().filter(|_| is_sidecar || !self.arguments.program.is_empty());
+        if !plan.is_remote() && stays.is_none() {
+            let Prepared { delivered, place, account, .. } = prepare(&plan, self.arguments, false)?;
+            start.keep(place.lock());
+            return self.become_program(start, delivered, account);
         }
-        let (delivered, account) = prepare(&plan, self.arguments)?;
-        start.keep(delivered.lock.as_ref());
-        self.become_program(start, delivered, account)
+        if !is_sidecar {
+            agent::prefer_to_be_killed();
+        }
+        let prepared = prepare(&plan, self.arguments, stays.is_some())?;
+        start.keep(prepared.place.lock());
+        let Some(rotation) = stays else {
+            start.hand_over(&agent::seal(&prepared.delivered)?, Stay::No);
+            unreachable_end()
+        };
+        let memory = agent::Memory::of(&entries);
+        drop(entries);
+        let Prepared { account, place, stores, secrets, answers, delivered, audit } = prepared;
+        if is_sidecar {
+            start.commit();
+            start.leave();
+        } else {
+            start.hand_over(&agent::seal(&delivered)?, if rotation.restarts() { Stay::Restarting } else { Stay::Signalling });
+        }
+        drop(delivered);
+        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account: account.as_ref(), place: &place, stores: &stores, audit: &audit };
+        self.stay(&agent, start, Beginning::Start(answers, secrets, memory))
     }
 
     fn go_on(&self, start: &Start, delivered: OwnedFd) -> Result<Infallible, Failure> {
         self.become_program(start, agent::unseal(&delivered)?, Account::wanted(self.arguments)?)
     }
 
-    fn take_over(&self, _: &Start, _: OwnedFd) -> Result<Infallible, Failure> {
-        Err(Failure::from(report::Problem::new(report::Code::Internal, "no agent yet")))
+    fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
+        agent::prefer_to_be_killed();
+        let memory = agent::Memory::read(memory)?;
+        // Relative paths of the arguments start where the container did.
+        let _ = memory.directory.as_ref().map(std::env::set_current_dir);
+        let plan = plan(self.arguments, &memory.environment())?;
+        let Some(rotation) = &plan.rotation else { return Err(Problem::new(Code::Configuration, "nothing is watched any more").into()) };
+        let account = Account::wanted(self.arguments)?;
+        let mut place = Place::open(&plan, self.arguments, account.as_ref())?;
+        place.reserve(&plan)?;
+        let stores = Stores::of(&plan);
+        let audit = Audit::open(self.arguments.options.audit.as_deref())?;
+        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account: account.as_ref(), place: &place, stores: &stores, audit: &audit };
+        self.stay(&agent, start, Beginning::Memory(memory))
     }
 }
 
@@ -94,6 +125,16 @@ impl Container<'_> {
         run::pass_on_listen_pid(&mut delivered.environment);
         start.commit();
         Program::new(&self.arguments.program, delivered, account).run(self.inherited)
+    }
+
+    /// Stays as the agent, or as a sidecar, which nobody tells what to do but signals.
+    fn stay(&self, agent: &Agent, start: &Start, beginning: Beginning) -> Result<Infallible, Failure> {
+        agent.keep_only_what_is_ours(start.link());
+        let master = match self.arguments.command {
+            Command::Sidecar => Master::of_signals()?,
+            _ => Master::Supervisor(start.link()),
+        };
+        resolve::with_runtime(agent.stay(master, beginning))?
     }
 }
 

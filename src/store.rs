@@ -16,7 +16,10 @@ mod settings;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -258,6 +261,17 @@ pub const ROWS: &[Row] = &[
 #[must_use]
 pub fn row(scheme: Scheme) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.scheme == scheme)
+}
+
+/// The file that a secret is read from; none when its store is none of files.
+#[must_use]
+pub fn path(reference: &Reference, settings: &Settings) -> Option<PathBuf> {
+    let locator = Path::new(OsStr::from_bytes(&reference.locator));
+    match reference.scheme {
+        Scheme::File | Scheme::Dotenv => Some(locator.to_owned()),
+        Scheme::Cred => Some(Path::new(OsStr::from_bytes(settings.variables.get("CREDENTIALS_DIRECTORY")?)).join(locator)),
+        _ => None,
+    }
 }
 
 /// The keys of a secret with their values; none for a value that is neither text nor number nor boolean.
