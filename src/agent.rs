@@ -11,6 +11,7 @@ mod track;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ use crate::resolve::{Answer, Answers, Secrets, Stores};
 use crate::rotation::watch::Watch;
 use crate::store;
 use crate::sys::clock::{self, Moment};
-use crate::sys::signal::{Buffer, SignalFd};
-use crate::sys::entry;
+use crate::sys::signal::{Buffer, Mask, Signal, SignalFd};
+use crate::sys::{descriptor, entry};
 use crate::user::Account;
 
 use act::Actions;
@@ -70,6 +71,16 @@ pub enum Master<'a> {
 }
 
 impl<'a> Master<'a> {
+    /// Signals: those that end a sidecar, and HUP and USR2, which mean that all is to be looked at now.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor for them.
+    pub fn of_signals() -> Result<Self, Failure> {
+        let mask = Mask::of(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal(nix::libc::SIGUSR2)]);
+        SignalFd::new(mask).map(Self::Signals).map_err(|error| handover::no_memory(&error))
+    }
+
     fn supervisor(&self) -> Option<&'a Starter> {
         match self {
             Self::Supervisor(starter) => Some(starter),
@@ -132,9 +143,9 @@ impl<'a> Agent<'a> {
     /// # Errors
     ///
     /// When it cannot begin.
-    pub async fn stay(&'a self, master: Master<'a>, start: Beginning<'_>) -> Result<Infallible, Failure> {
+    pub async fn stay(&'a self, master: Master<'a>, beginning: Beginning) -> Result<Infallible, Failure> {
         let now = clock::now();
-        let mut state = State::new(self, master.supervisor(), start, now);
+        let mut state = State::new(self, master.supervisor(), beginning, now);
         let mut watch = Watch::new();
         watch.follow(state.tracked.paths());
         report::warn_of(&watch.look());
@@ -142,8 +153,8 @@ impl<'a> Agent<'a> {
         let mut control = self.open_control();
         let mut scrapes = self.open_scrapes()?;
         let link = match &master {
-            Master::Supervisor(starter) => AsyncFd::with_interest(std::os::fd::AsRawFd::as_raw_fd(*starter), Interest::READABLE),
-            Master::Signals(signals) => AsyncFd::with_interest(std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(signals)), Interest::READABLE),
+            Master::Supervisor(starter) => AsyncFd::with_interest(starter.as_fd().as_raw_fd(), Interest::READABLE),
+            Master::Signals(signals) => AsyncFd::with_interest(signals.as_fd().as_raw_fd(), Interest::READABLE),
         };
         let link = link.map_err(|error| handover::no_memory(&error))?;
         loop {
@@ -171,6 +182,11 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Closes what else we have inherited: it is the program's, and a pipe's reader would wait for us.
+    pub fn keep_only_what_is_ours(&self, link: &Starter) {
+        descriptor::close_all_but([Some(link.as_fd()), self.place.lock().map(AsFd::as_fd), self.audit.descriptor()]);
+    }
+
     /// Without it nobody can ask how we are, and all else goes on.
     fn open_control(&self) -> Option<Control> {
         match Control::open(self.place.lock()?) {
@@ -189,9 +205,9 @@ impl<'a> Agent<'a> {
 }
 
 /// What an agent begins with.
-pub enum Beginning<'a> {
+pub enum Beginning {
     /// What was delivered at the start, and the environment that we were started with.
-    Start(&'a Answers, &'a Secrets, Memory),
+    Start(Answers, Secrets, Memory),
     /// What another left, which died.
     Memory(Memory),
 }
@@ -233,9 +249,9 @@ async fn hear(link: &AsyncFd<i32>, master: &Master<'_>) -> Told {
 }
 
 impl<'a> State<'a> {
-    fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning<'_>, now: Moment) -> Self {
+    fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning, now: Moment) -> Self {
         let (tracked, memory) = match beginning {
-            Beginning::Start(answers, secrets, memory) => (Tracked::of_start(agent, answers, secrets, now), memory),
+            Beginning::Start(answers, secrets, memory) => (Tracked::of_start(agent, &answers, &secrets, now), memory),
             Beginning::Memory(memory) => (Tracked::of_memory(agent, &memory, now), memory),
         };
         let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);

@@ -7,6 +7,7 @@ mod man;
 mod parse;
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +50,10 @@ pub enum Command {
     Check,
     /// Print the policy that a login needs.
     Policy(Platform),
+    /// Ask the agent of a program that runs how its secrets are.
+    Health,
+    /// Have the agent of a program that runs look at all of its secrets.
+    Refresh,
     /// Print the man page.
     ManPage,
     /// Print what makes a shell complete our command line.
@@ -70,6 +75,12 @@ impl Command {
             Self::Exec => std::process::id() != 1,
             _ => true,
         }
+    }
+
+    /// Whether something of us stays that can watch.
+    #[must_use]
+    pub fn stays(self) -> bool {
+        matches!(self, Self::Supervise | Self::Sidecar)
     }
 
     /// Whether a program is to run at the end of it.
@@ -142,6 +153,10 @@ pub struct Options {
     pub process: Option<String>,
     /// The file with the number of the process that a sidecar tells.
     pub pid_file: Option<PathBuf>,
+    /// Where the agent serves metrics.
+    pub metrics: Option<SocketAddr>,
+    /// The record of accesses to secrets; `-` is stderr.
+    pub audit: Option<PathBuf>,
     /// Warnings about the plan are errors.
     pub strict: bool,
     /// What to print.
@@ -429,6 +444,33 @@ const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        long: "metrics",
+        short: None,
+        value: Value::Text("ADDRESS"),
+        repeats: false,
+        variable: Some("METRICS"),
+        help: "while secrets are watched, serve metrics and probes by http here, like 127.0.0.1:9464",
+        apply: |options, value| {
+            let address = value.to_str().and_then(|text| text.parse().ok());
+            options.metrics = Some(address.ok_or("an IP address and a port, like 127.0.0.1:9464 or [::]:9464")?);
+            Ok(())
+        },
+    },
+    Flag {
+        long: "audit",
+        short: None,
+        value: Value::File,
+        repeats: false,
+        variable: Some("AUDIT"),
+        help: "add a line of JSON for each access to a secret to this file, or to stderr when it is -",
+        apply: |options, value| {
+            let is_stderr = value == OsStr::new("-");
+            options.audit =
+                Some(if is_stderr { path(value)? } else { absolute(value).map_err(|_| "an absolute path, or - for stderr")? });
+            Ok(())
+        },
+    },
+    Flag {
         long: "strict",
         short: None,
         value: Value::None,
@@ -531,6 +573,16 @@ const COMMANDS: &[Verb] = &[
         name: "policy",
         takes: Takes::WordAndProgram("STORE", POLICIES),
         help: "print the least that the login of a store (vault, aws) has to be allowed; reads no secret",
+    },
+    Verb {
+        name: "health",
+        takes: Takes::Nothing(Command::Health),
+        help: "ask the agent of the program that runs here how its secrets are: 0 when all are there and good, else 69",
+    },
+    Verb {
+        name: "refresh",
+        takes: Takes::Nothing(Command::Refresh),
+        help: "have the agent of the program that runs here look at all secrets now, and print what changed and what failed",
     },
     Verb {
         name: "generate",

@@ -1,21 +1,31 @@
 //! From the secrets to the program's environment and to files in memory: all of them, or none.
 
 mod directory;
+mod draft;
 mod environment;
 mod files;
 mod group;
+mod manifest;
+mod stage;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, SFlag};
 
 use crate::cli::{Arguments, Command};
 use crate::plan::{File, Plan, Target, consequence};
 use crate::report::{self, Failure, Problem};
-use crate::resolve::Secrets;
+use crate::resolve::{Secrets, Value};
 use crate::user::{Account, Ownership};
 
-use directory::Directory;
+use directory::{Directory, open_directory};
+use manifest::MANIFEST;
+use stage::Absent;
+pub use stage::Staged;
 
 /// What was delivered.
 pub struct Delivered {
@@ -23,11 +33,9 @@ pub struct Delivered {
     pub environment: Vec<CString>,
     /// Where files are; none when none was written.
     pub directory: Option<PathBuf>,
-    /// Locks the directory as long as it is open somewhere; none when no file was written.
-    pub lock: Option<OwnedFd>,
 }
 
-/// Where the files of a plan go, opened and checked before anything is fetched, and who they belong to.
+/// Where the files of a plan go, opened and checked before anything is fetched, and who they belong to. It is needed for as long as they may change.
 pub struct Place {
     directory: Option<Directory>,
     /// In the order of the plan's deliveries; none is our own user.
@@ -70,6 +78,105 @@ impl Place {
         }
         Err(Failure { problems, summary: consequence(arguments.command).to_owned() })
     }
+
+    /// Where the files are; none when the plan has none.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.directory.as_ref().map(|directory| directory.path.as_path())
+    }
+
+    /// Locks the directory as long as a copy of it is open somewhere.
+    #[must_use]
+    pub fn lock(&self) -> Option<&OwnedFd> {
+        self.directory.as_ref().map(Directory::lock)
+    }
+
+    /// Makes the files this process's alone to replace, for as long as a copy of the [lock](Self::lock) is open: a start beside it, a probe for example, leaves those that
+    /// are there as they are. To be called before the first of them is written.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73 when that cannot be noted.
+    pub fn reserve(&mut self, plan: &Plan) -> Result<(), Problem> {
+        self.directory.as_mut().map_or(Ok(()), |directory| directory.reserve(plan))
+    }
+
+    /// The program's whole environment, if the kernel takes it.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 65 when it is too large.
+    pub fn environment(
+        &self,
+        plan: &Plan,
+        secrets: &Secrets,
+        arguments: &Arguments,
+        account: Option<&Account>,
+    ) -> Result<Vec<CString>, Problem> {
+        let environment = environment::of(plan, secrets, self.directory.as_ref(), account);
+        if arguments.command != Command::Write {
+            environment::check_size(plan, secrets, &environment, &arguments.program)?;
+        }
+        Ok(environment)
+    }
+
+    /// Makes the files of some deliveries, each by its index in the plan, so that all that can fail is done. A group is made as a whole, also when not all of it is given.
+    /// What is absent stays as it is: a secret that is gone takes nothing away from a program that runs.
+    ///
+    /// # Errors
+    ///
+    /// A problem with exit code 73; nothing has changed then.
+    pub fn stage<'a>(&'a self, plan: &'a Plan, changed: &[(usize, &Value)]) -> Result<Staged<'a>, Problem> {
+        if let Some(directory) = self.directory.as_ref().filter(|directory| directory.has_reserved) {
+            draft::sweep(directory);
+        }
+        let mut staged = Staged::new(self, plan, changed, Absent::Stays)?;
+        staged.note_new()?;
+        Ok(staged)
+    }
+
+    /// Removes the generations of groups that nobody reads any more, and tells when the next can go.
+    pub fn sweep(&self, plan: &Plan) -> Option<Duration> {
+        let directory = self.directory.as_ref()?;
+        let mut groups: Vec<&str> = plan.files().filter(|file| file.group.is_some()).map(File::parent).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let groups = groups.into_iter().filter_map(|path| directory.walk(path, open_directory).ok());
+        groups.filter_map(|group| group::remove_superseded(&group)).min()
+    }
+
+    /// Writes the files as a start does.
+    fn write(&mut self, plan: &Plan, secrets: &Secrets, command: Command) -> Result<(), Problem> {
+        let Some(directory) = &mut self.directory else { return Ok(()) };
+        let values: Vec<(usize, &Value)> = secrets.iter().enumerate().collect();
+        // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
+        if command == Command::Exec {
+            directory.share()?;
+            return Staged::new(self, plan, &values, Absent::Goes)?.commit();
+        }
+        let planned = manifest::lines(plan, secrets);
+        let others = directory.claim(&planned)?;
+        let mut staged = Staged::new(self, plan, &values, Absent::Goes)?;
+        staged.note(MANIFEST, planned.iter().chain(&others))?;
+        if command == Command::Write {
+            report::warn_of(&staged.left_alone());
+        }
+        staged.commit()?;
+        self.directory.as_mut().map_or(Ok(()), |directory| directory.sweep(&planned, &others))
+    }
+
+    /// Who a file will belong to; none is our own user.
+    fn owner(&self, index: usize, file: &File) -> Option<Ownership> {
+        self.owners[index].or_else(|| self.owner_in_use(file))
+    }
+
+    /// The owner of a file that a running program may have, since nobody said another.
+    fn owner_in_use(&self, file: &File) -> Option<Ownership> {
+        let directory = self.directory.as_ref().filter(|directory| directory.is_in_use())?;
+        let FileStat { st_mode, st_uid: uid, st_gid: gid, .. } =
+            nix::sys::stat::fstatat(directory, file.path.as_str(), AtFlags::empty()).ok()?;
+        (SFlag::from_bits_truncate(st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(Ownership { uid, gid })
+    }
 }
 
 /// Who each file will belong to, and what is wrong with those that are named.
@@ -97,25 +204,16 @@ fn owners(plan: &Plan, account: Option<&Account>) -> (Vec<Option<Ownership>>, Ve
 /// # Errors
 ///
 /// When the environment is too large for the kernel (65), or a file cannot be written (73): then each file that was there is as it was.
-pub fn all(plan: &Plan, secrets: &Secrets, place: Place, arguments: &Arguments, account: Option<&Account>) -> Result<Delivered, Failure> {
+pub fn all(
+    plan: &Plan,
+    secrets: &Secrets,
+    place: &mut Place,
+    arguments: &Arguments,
+    account: Option<&Account>,
+) -> Result<Delivered, Failure> {
     let command = arguments.command;
     let failed = |problem: Problem| Failure { problems: vec![problem], summary: consequence(command).to_owned() };
-    let Place { mut directory, owners } = place;
-    let environment = environment::of(plan, secrets, directory.as_ref(), account);
-    if command != Command::Write {
-        environment::check_size(plan, secrets, &environment, &arguments.program).map_err(failed)?;
-    }
-    if let Some(directory) = &mut directory {
-        // Nothing would hold a lock for a program that we become, so exec mode neither sweeps nor is noted for a sweep.
-        if command == Command::Exec {
-            directory.share().map_err(failed)?;
-            files::write(plan, secrets, directory, &owners).map_err(failed)?;
-        } else {
-            let left = directory.claim(plan, secrets).map_err(failed)?;
-            files::write(plan, secrets, directory, &owners).map_err(failed)?;
-            directory.sweep(plan, secrets, &left).map_err(failed)?;
-        }
-    }
-    let path = directory.as_ref().map(|directory| directory.path.clone());
-    Ok(Delivered { environment, directory: path, lock: directory.map(Directory::into_lock) })
+    let environment = place.environment(plan, secrets, arguments, account).map_err(failed)?;
+    place.write(plan, secrets, command).map_err(failed)?;
+    Ok(Delivered { environment, directory: place.path().map(Path::to_owned) })
 }

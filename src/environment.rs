@@ -6,7 +6,6 @@ use std::path::Path;
 use crate::config;
 use crate::report::{Code, Problem, printable};
 use crate::store;
-use crate::sys;
 
 /// The variables, in their order.
 #[derive(Default)]
@@ -32,11 +31,11 @@ pub struct Variable {
 }
 
 impl Environment {
-    /// What the kernel gave to this process, and what stands in the files. A variable of the container wins over one of a file, a later file over
+    /// The entries that the container was started with, and what stands in the files. A variable of the container wins over one of a file, a later file over
     /// an earlier one; an empty variable counts as unset.
     #[must_use]
-    pub fn load(files: &[impl AsRef<Path>]) -> Self {
-        let mut environment = Self::from_entries(&sys::environ::entries(b""));
+    pub fn load(entries: &[Vec<u8>], files: &[impl AsRef<Path>]) -> Self {
+        let mut environment = Self::from_entries(entries);
         let mut added = BTreeMap::new();
         for file in files {
             if let Err(problem) = read_file(file.as_ref(), &mut added) {

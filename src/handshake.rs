@@ -223,6 +223,11 @@ impl Starter {
         take(&self.token)
     }
 
+    /// Closes the connection for both sides: this process is the program.
+    pub fn leave(&self) {
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
     /// Gives the supervisor what an agent after this one needs. It takes the place of what was given before.
     pub fn remember(&self, memory: &OwnedFd) {
         send(&self.socket, Frame::of(REMEMBER), Some(memory));

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::audit::Audit;
 use crate::cli::Command;
 use crate::plan::{Delivery, File, Plan, Target};
 use crate::reference::Reference;
@@ -43,8 +44,9 @@ pub fn plan(plan: &Plan) -> String {
 /// # Errors
 ///
 /// All problems that a start would have had with the secrets.
-pub fn check(plan: &Plan) -> Result<u8, Failure> {
+pub fn check(plan: &Plan, audit: &Audit) -> Result<u8, Failure> {
     let answers = resolve::block_on(plan, resolve::fetch(plan, &Stores::of(plan)))?;
+    answers.iter().for_each(|answer| audit.fetched(plan, answer));
     let mut rows = vec![["NAME", "REFERENCE", "STORE", "DELIVERY", "VERSION", "MS", "RESULT"].map(str::to_owned)];
     // In the last column, where nothing is aligned after it.
     let failed = Style::of_stdout().red("FAILED").to_string();

@@ -10,12 +10,17 @@
 //! Each looks down only, as `tests/architecture.rs` makes sure.
 
 pub mod agent;
+pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod deliver;
 pub mod environment;
 pub mod handshake;
+pub mod health;
 pub mod inspect;
+pub mod listen;
+pub mod metrics;
 pub mod plan;
 pub mod policy;
 pub mod reference;

@@ -7,19 +7,22 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use secret_init::audit::Audit;
+use secret_init::agent::{Agent, Beginning, Master};
+use secret_init::audit::Audit;
 use secret_init::cli::{self, Arguments, Command};
 use secret_init::config::{self, Config};
 use secret_init::deliver::{self, Delivered, Place};
 use secret_init::environment::Environment;
 use secret_init::handshake::Stay;
-use secret_init::plan::Plan;
-use secret_init::report::{self, Failure, Level, Style};
-use secret_init::resolve::Stores;
+use secret_init::plan::{Plan, consequence};
+use secret_init::report::{self, Code, Failure, Level, Problem, Style};
+use secret_init::resolve::{Answers, Secrets, Stores};
 use secret_init::run::{self, Inherited, Program};
 use secret_init::supervise::{self, Children, Start};
-use secret_init::sys::{alloc::Zeroing, environ};
+use secret_init::sys::{alloc::Zeroing, entry, environ};
 use secret_init::user::Account;
-use secret_init::{agent, inspect, policy, resolve};
+use secret_init::{agent, control, inspect, policy, resolve};
 
 #[global_allocator]
 static ALLOCATOR: Zeroing = Zeroing;
@@ -46,10 +49,12 @@ fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     match arguments.command {
         Command::Supervise | Command::Sidecar => supervise::run(&arguments.options, inherited.ending, &Container { arguments, inherited }),
         Command::Exec => exec(arguments, inherited).map(|never| match never {}),
-        Command::Write => prepare(&warned_of(plan(arguments)?), arguments).map(|_| 0),
-        Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments)?))),
+        Command::Write => prepare(&warned_of(plan(arguments, &environ::entries(b""))?), arguments).map(|_| 0),
+        Command::Plan => report::answer(&inspect::plan(&warned_of(plan(arguments, &environ::entries(b""))?))),
         Command::Check => check(arguments),
-        Command::Policy(platform) => report::answer(&policy::of(&warned_of(plan(arguments)?), platform)?),
+        Command::Policy(platform) => report::answer(&policy::of(&warned_of(plan(arguments, &environ::entries(b""))?), platform)?),
+        Command::Health => control::ask(control::Kind::Health, &arguments.options),
+        Command::Refresh => control::ask(control::Kind::Refresh, &arguments.options),
         Command::ManPage => report::answer(&cli::man_page()),
         Command::Completion(shell) => report::answer(&cli::completion(shell)),
         Command::Schema => report::answer(&config::schema()),
@@ -70,20 +75,20 @@ impl Children for Container<'_> {
         let entries = environ::entries(b"");
         let plan = warned_of(plan(self.arguments, &entries)?);
         let is_sidecar = self.arguments.command == Command::Sidecar;
-        let stays = plan.rotation.as_ref().filter(|_| is_sidecar || !self.arguments.program.is_empty());
+        let stays = plan.rotation.as_ref();
         if !plan.is_remote() && stays.is_none() {
-            let Prepared { delivered, place, account, .. } = prepare(&plan, self.arguments, false)?;
+            let Prepared { delivered, place, account, .. } = prepare(&plan, self.arguments)?;
             start.keep(place.lock());
             return self.become_program(start, delivered, account);
         }
         if !is_sidecar {
             agent::prefer_to_be_killed();
         }
-        let prepared = prepare(&plan, self.arguments, stays.is_some())?;
+        let prepared = prepare(&plan, self.arguments)?;
         start.keep(prepared.place.lock());
         let Some(rotation) = stays else {
             start.hand_over(&agent::seal(&prepared.delivered)?, Stay::No);
-            unreachable_end()
+            entry::exit(0)
         };
         let memory = agent::Memory::of(&entries);
         drop(entries);
@@ -141,36 +146,62 @@ impl Container<'_> {
 /// Becomes the program, and nothing of us stays.
 fn exec(arguments: &Arguments, inherited: &Inherited) -> Result<Infallible, Failure> {
     inherited.end_on_signals();
-    let (delivered, account) = prepare(&warned_of(plan(arguments)?), arguments)?;
+    let Prepared { delivered, account, .. } = prepare(&warned_of(plan(arguments, &environ::entries(b""))?), arguments)?;
     Program::new(&arguments.program, delivered, account).run(inherited)
 }
 
+/// What a program needs, in its place, and what an agent goes on with.
+struct Prepared {
+    delivered: Delivered,
+    account: Option<Account>,
+    place: Place,
+    stores: Stores,
+    answers: Answers,
+    secrets: Secrets,
+    audit: Audit,
+}
+
 /// From the plan to secrets that lie where the program looks for them.
-fn prepare(plan: &Plan, arguments: &Arguments) -> Result<(Delivered, Option<Account>), Failure> {
+fn prepare(plan: &Plan, arguments: &Arguments) -> Result<Prepared, Failure> {
     let started = Instant::now();
+    let audit = audit_of(arguments)?;
     let account = Account::wanted(arguments);
     let place = Place::open(plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
     let stores = Stores::of(plan);
-    let secrets = resolve::block_on(plan, resolve::all(plan, &stores, arguments.command))?;
-    let ((account, place), (secrets, _)) = report::both(report::both(account, place), secrets)?;
-    let delivered = deliver::all(plan, &secrets, place, arguments, account.as_ref())?;
+    let answers = resolve::block_on(plan, resolve::fetch(plan, &stores))?;
+    answers.iter().for_each(|answer| audit.fetched(plan, answer));
+    let secrets = answers.secrets(plan, arguments.command);
+    let ((account, mut place), secrets) = report::both(report::both(account, place), secrets)?;
+    if plan.rotation.is_some() && arguments.command.stays() {
+        place.reserve(plan).map_err(|problem| failed(arguments, problem))?;
+    }
+    let delivered = deliver::all(plan, &secrets, &mut place, arguments, account.as_ref())?;
     report::inform(|| inspect::summary(plan, &secrets, delivered.directory.as_deref(), started.elapsed()));
-    Ok((delivered, account))
+    Ok(Prepared { delivered, account, place, stores, answers, secrets, audit })
 }
 
 /// Tries all that a start would, and makes and changes nothing.
 fn check(arguments: &Arguments) -> Result<u8, Failure> {
-    let plan = warned_of(plan(arguments)?);
+    let plan = warned_of(plan(arguments, &environ::entries(b""))?);
     let account = Account::wanted(arguments);
     let place = Place::check(&plan, arguments, account.as_ref().ok().and_then(Option::as_ref));
-    let secrets = inspect::check(&plan);
+    let secrets = audit_of(arguments).and_then(|audit| inspect::check(&plan, &audit));
     report::both(report::both(account, place), secrets).map(|(_, code)| code)
 }
 
+/// The record of accesses. Nothing is fetched without it, once somebody wants one.
+fn audit_of(arguments: &Arguments) -> Result<Audit, Failure> {
+    Audit::open(arguments.options.audit.as_deref()).map_err(|problem| failed(arguments, problem))
+}
+
+fn failed(arguments: &Arguments, problem: Problem) -> Failure {
+    Failure { problems: vec![problem], summary: consequence(arguments.command).to_owned() }
+}
+
 /// What would be done. It reads no secret, but for the values in environment files.
-fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
+fn plan(arguments: &Arguments, entries: &[Vec<u8>]) -> Result<Plan, Failure> {
     let options = &arguments.options;
-    Plan::new(arguments, &Environment::load(&options.env_files), &Config::load(options.config.as_deref()))
+    Plan::new(arguments, &Environment::load(entries, &options.env_files), &Config::load(options.config.as_deref()))
 }
 
 fn warned_of(plan: Plan) -> Plan {

@@ -436,6 +436,12 @@ impl Reference {
             && self.options.store == other.options.store
     }
 
+    /// The secret as a whole, without the part that is taken and what is done with it.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self { selector: None, options: Options { store: self.options.store.clone(), ..Options::default() }, ..self.clone() }
+    }
+
     /// An option of the store.
     #[must_use]
     pub fn store_option(&self, name: &str) -> Option<&str> {

@@ -19,7 +19,7 @@ use crate::report::{self, Code, Failure, Problem, count, printable};
 use crate::secret::{Secret, Version};
 use crate::store::{self, Content, FailureKind, Fetched, Life, Renew, Store, Wanted};
 use crate::template::{self, Piece};
-pub use patience::Patience;
+pub use patience::{Patience, block_on as with_runtime};
 
 /// The values of a plan's deliveries, in their order.
 pub type Secrets = Vec<Value>;
@@ -42,10 +42,7 @@ pub enum Value {
 /// The problems of all deliveries, in their order.
 pub async fn all(plan: &Plan, stores: &Stores, command: Command) -> Result<(Secrets, Answers), Failure> {
     let answers = fetch(plan, stores).await;
-    report::warn_of(&answers.leases(plan));
-    let warned = heed(plan, &answers.warnings(plan), command);
-    let secrets = together(plan.deliveries.iter().map(|delivery| answers.value(delivery)), command);
-    report::both(warned, secrets).map(|((), secrets)| (secrets, answers))
+    answers.secrets(plan, command).map(|secrets| (secrets, answers))
 }
 
 /// Tells warnings, which with `--strict` are errors.
@@ -223,6 +220,23 @@ impl Answers {
     pub fn new(plan: &Plan, list: Vec<Answer>) -> Self {
         let has_imports = plan.deliveries.iter().any(|delivery| delivery.target == Target::Variables);
         Self { list, remarks: Vec::new(), taken: if has_imports { plan.names() } else { BTreeSet::new() } }
+    }
+
+    /// The answers, each secret once.
+    pub fn iter(&self) -> impl Iterator<Item = &Answer> {
+        self.list.iter()
+    }
+
+    /// Makes the values of all deliveries, and tells what is worth a word.
+    ///
+    /// # Errors
+    ///
+    /// The problems of all deliveries, in their order.
+    pub fn secrets(&self, plan: &Plan, command: Command) -> Result<Secrets, Failure> {
+        report::warn_of(&self.leases(plan));
+        let warned = heed(plan, &self.warnings(plan), command);
+        let secrets = together(plan.deliveries.iter().map(|delivery| self.value(delivery)), command);
+        report::both(warned, secrets).map(|((), secrets)| secrets)
     }
 
     /// The answer about a reference.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::reference::{Reference, Scheme, Selector};
 use crate::report::Code;
-use crate::secret::{Secret, Version};
+use crate::secret::{Digest, Key, Secret, Version};
 
 pub use dotenv::{Line, parse as parse_dotenv};
 pub use file::{LARGEST, read as read_file};
@@ -175,6 +175,54 @@ pub enum FailureKind {
     System,
     /// Nothing is known to be wrong: it can be tried once alone, and that is left to a start.
     Untried,
+}
+
+impl FailureKind {
+    /// The word for it in metrics and in the audit.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Invalid => "invalid",
+            Self::Protocol => "protocol",
+            Self::Misconfigured => "misconfigured",
+            Self::System => "system",
+            Self::Untried => "untried",
+        }
+    }
+}
+
+/// The word for what came of asking for a secret.
+#[must_use]
+pub fn word(result: &Result<Fetched, Failure>) -> &'static str {
+    match result {
+        Ok(Fetched::New { .. }) => "ok",
+        Ok(Fetched::Unchanged) => "unchanged",
+        Err(failure) => failure.kind.word(),
+    }
+}
+
+impl Content {
+    /// The digest of all of it: the same for the same content, and for no other.
+    #[must_use]
+    pub fn digest(&self, key: Key) -> Digest {
+        match self {
+            Self::Bytes(secret) => key.digest(secret.expose()),
+            Self::Map(map) => {
+                let mut text = Secret::default();
+                for (name, value) in map {
+                    // With their lengths, so that no bytes can change sides.
+                    for part in [name.as_bytes(), value.expose()] {
+                        text.push(&part.len().to_le_bytes());
+                        text.push(part);
+                    }
+                }
+                key.digest(text.expose())
+            }
+        }
+    }
 }
 
 impl Failure {

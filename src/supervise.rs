@@ -73,6 +73,11 @@ impl Start<'_> {
         }
     }
 
+    /// This process is the program itself.
+    pub fn leave(&self) {
+        self.starter.leave();
+    }
+
     /// What an agent asks the supervisor by.
     #[must_use]
     pub fn link(&self) -> &Starter {

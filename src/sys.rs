@@ -9,6 +9,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod entry;
 pub mod environ;
+pub mod lock;
 pub mod names;
 pub mod process;
 pub mod random;

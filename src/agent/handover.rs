@@ -60,10 +60,10 @@ pub fn unseal(sealed: &OwnedFd) -> Result<Delivered, Failure> {
     let mut parts = whole.split(|&byte| byte == 0);
     let directory = parts.next().filter(|path| !path.is_empty()).map(|path| PathBuf::from(OsString::from_vec(path.to_vec())));
     let environment: Vec<CString> = parts.map(c_string).collect();
-    Ok(Delivered { environment, directory, lock: None })
+    Ok(Delivered { environment, directory })
 }
 
-fn no_memory(error: &std::io::Error) -> Failure {
+pub fn no_memory(error: &std::io::Error) -> Failure {
     Problem::new(Code::System, format!("what was delivered cannot be handed over: {}; the program was not started", os_error(error)))
         .hint("the container may lack memory or descriptors")
         .into()

@@ -1,6 +1,6 @@
 //! The directory of the secret files: in memory, ours, and locked while it is used.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,14 +8,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FlockArg, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC};
-use nix::unistd::UnlinkatFlags;
 
-use super::{files, group};
+use super::files;
 use crate::cli::Options;
-use crate::plan::{Delivery, Plan, Target};
-use crate::reference::is_path;
 use crate::report::{Code, Problem, printable};
-use crate::resolve::{Secrets, Value};
+use crate::sys::lock;
 use crate::user::Account;
 
 /// A directory that secrets may be written to, pinned by its descriptor.
@@ -25,7 +22,9 @@ pub struct Directory {
     /// Others can write to it, say.
     pub warning: Option<Problem>,
     /// Whether nobody else had it locked when we last looked: no program runs with what is in it.
-    is_alone: bool,
+    pub(super) is_alone: bool,
+    /// Whether we are the one who may replace what is [reserved](Self::reserve).
+    pub(super) has_reserved: bool,
     descriptor: OwnedFd,
 }
 
@@ -33,9 +32,6 @@ pub struct Directory {
 const DEFAULT: &str = "/run/secret-init";
 /// A tmpfs in every Docker container, for every user.
 const SHARED_MEMORY: &str = "/dev/shm";
-/// Which of our names are in the directory, one a line: what a later start may sweep.
-const MANIFEST: &str = ".secret-init.files";
-const MANIFEST_MODE: u32 = 0o400;
 
 /// From linux/magic.h; nix has no name for it, and the type differs between C libraries.
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -104,7 +100,7 @@ impl Directory {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | extra;
         let descriptor = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|errno| about(path, format!("cannot be opened: {}", errno.desc().to_lowercase())))?;
-        let mut directory = Self { path: path.to_owned(), warning: None, is_alone: false, descriptor };
+        let mut directory = Self { path: path.to_owned(), warning: None, is_alone: false, has_reserved: false, descriptor };
         directory.is_alone = directory.flock(FlockArg::LockExclusiveNonblock);
         let checked = directory.check(mode, is_new, allow_disk, account);
         // Until the files are written others may look too.
@@ -169,107 +165,13 @@ impl Directory {
         Err(about(&self.path, "another process holds its lock (flock)").hint("give each container a directory of its own"))
     }
 
-    /// Takes the lock, notes the names of what will be written for the next start, and when nobody else has the directory removes what an earlier start did not
-    /// finish, and what is in the way. Gives what an earlier start left besides, to be [`swept`](Self::sweep) when the new files are in place.
-    ///
-    /// # Errors
-    ///
-    /// A problem with exit code 73 when the list of our names cannot be written.
-    pub fn claim(&mut self, plan: &Plan, secrets: &Secrets) -> Result<Vec<String>, Problem> {
-        self.is_alone = self.flock(FlockArg::LockExclusiveNonblock);
-        if !self.is_alone {
-            self.share()?;
-        }
-        let planned = lines(plan, secrets);
-        let mut others = self.manifest();
-        others.retain(|line| !planned.contains(line));
-        if self.is_alone {
-            for name in names(&*self).iter().filter(|name| files::is_temporary(name)) {
-                let _ = nix::unistd::unlinkat(&*self, name.as_str(), UnlinkatFlags::NoRemoveDir);
-            }
-            for group in planned.iter().filter_map(|line| line.strip_suffix('/')) {
-                if let Ok(group) = self.walk(group, open_directory) {
-                    group::sweep(&group);
-                }
-            }
-            let (in_the_way, left): (Vec<_>, Vec<_>) =
-                others.into_iter().partition(|line| planned.iter().any(|planned| collide(line, planned)));
-            for line in &in_the_way {
-                self.remove_line(line);
-            }
-            others = left;
-        }
-        self.note(planned.iter().chain(&others))?;
-        Ok(others)
-    }
-
-    /// Removes what an earlier start left, unless another runs beside this one, to which it belongs; then others may use the directory too.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::claim`].
-    pub fn sweep(&mut self, plan: &Plan, secrets: &Secrets, others: &[String]) -> Result<(), Problem> {
-        if self.is_alone && !others.is_empty() {
-            for line in others {
-                self.remove_line(line);
-            }
-            self.note(lines(plan, secrets).iter())?;
-        }
-        self.flock(FlockArg::LockSharedNonblock);
-        Ok(())
-    }
-
     /// Whether files that are there are a running program's, and nobody else can have put them there.
     pub fn is_in_use(&self) -> bool {
         !self.is_alone && self.warning.is_none()
     }
 
-    fn note<'a>(&self, lines: impl Iterator<Item = &'a String>) -> Result<(), Problem> {
-        let manifest: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
-        files::replace(self, MANIFEST, manifest.as_bytes(), MANIFEST_MODE)
-    }
-
-    #[allow(
-        deprecated,
-        reason = "nix's Flock would tie the lock to a value, and ours belongs to the descriptor that goes to another process"
-    )]
-    fn flock(&self, how: FlockArg) -> bool {
-        nix::fcntl::flock(self.descriptor.as_raw_fd(), how).is_ok()
-    }
-
-    /// What an earlier start noted. A list that another user could have written is none: it would have us remove what is not ours.
-    fn manifest(&self) -> Vec<String> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let Ok(file) = nix::fcntl::openat(&self.descriptor, MANIFEST, flags, Mode::empty()) else { return Vec::new() };
-        let is_ours = nix::sys::stat::fstat(&file).is_ok_and(|status| {
-            let is_as_we_make_it = status.st_mode == SFlag::S_IFREG.bits() | MANIFEST_MODE && status.st_nlink == 1;
-            is_as_we_make_it && status.st_uid == nix::unistd::geteuid().as_raw()
-        });
-        let mut text = String::new();
-        let is_read = std::io::Read::read_to_string(&mut std::io::Read::take(std::fs::File::from(file), 1 << 20), &mut text).is_ok();
-        text.lines().filter(|line| is_ours && is_read && is_path(line.trim_end_matches('/'))).map(str::to_owned).collect()
-    }
-
-    /// Removes what a line of the manifest names, and the directories above it that are empty then. That it is gone already, or cannot be removed, harms nobody.
-    fn remove_line(&self, line: &str) {
-        let path = line.trim_end_matches('/');
-        if line != path
-            && let Ok(group) = self.walk(path, open_directory)
-        {
-            group::empty(&group);
-        }
-        let (mut parent, mut name) = split(path);
-        let Ok(directory) = self.walk(parent, open_directory) else { return };
-        let _ = match kind(&directory, name) {
-            SFlag::S_IFREG if line == path => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir),
-            SFlag::S_IFDIR if line != path => nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir),
-            _ => return,
-        };
-        while !parent.is_empty() {
-            (parent, name) = split(parent);
-            let Ok(directory) = self.walk(parent, open_directory) else { return };
-            let _ = nix::unistd::unlinkat(&directory, name, UnlinkatFlags::RemoveDir);
-        }
+    pub(super) fn flock(&self, how: FlockArg) -> bool {
+        lock::flock(&self.descriptor, how).is_ok()
     }
 
     /// Opens a directory in it, at whatever depth, and makes those that are missing. Links are not followed.
@@ -278,24 +180,28 @@ impl Directory {
     ///
     /// A problem with exit code 73.
     pub fn below(&self, path: &str) -> Result<Below<'_>, Problem> {
-        self.walk(path, make_directory)
-            .map_err(|errno| files::problem(self, path, &format!("cannot be made or opened: {}", errno.desc().to_lowercase()), errno))
+        self.walk(path, make_directory).map_err(|errno| files::problem(self, path, "cannot be made or opened", errno))
     }
 
     /// Goes down a path, one component at a time: whoever can write to a directory could make a link of any of them.
-    fn walk(&self, path: &str, open: impl Fn(&Below, &str) -> Result<OwnedFd, Errno>) -> Result<Below<'_>, Errno> {
-        let mut below = Below::Itself(self.as_fd());
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            below = Below::Opened(open(&below, part)?);
-        }
-        Ok(below)
+    pub fn walk(&self, path: &str, open: impl Fn(&Below, &str) -> Result<OwnedFd, Errno>) -> Result<Below<'_>, Errno> {
+        walk(self.as_fd(), path, open)
     }
 
     /// The descriptor, whose lock lives as long as a copy of it is open.
     #[must_use]
-    pub fn into_lock(self) -> OwnedFd {
-        self.descriptor
+    pub fn lock(&self) -> &OwnedFd {
+        &self.descriptor
     }
+}
+
+/// Goes down a path, one component at a time.
+pub fn walk<'a>(from: BorrowedFd<'a>, path: &str, open: impl Fn(&Below, &str) -> Result<OwnedFd, Errno>) -> Result<Below<'a>, Errno> {
+    let mut below = Below::Itself(from);
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        below = Below::Opened(open(&below, part)?);
+    }
+    Ok(below)
 }
 
 /// The directory itself, or one in it.
@@ -320,14 +226,8 @@ pub fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-/// Whether two lines of the manifest cannot both be: one lies below the other, or is a file where the other is a directory.
-fn collide(one: &str, other: &str) -> bool {
-    let (one, other) = (one.trim_end_matches('/'), other.trim_end_matches('/'));
-    let is_below = |path: &str, directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
-    one == other || is_below(one, other) || is_below(other, one)
-}
-
-fn make_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {
+/// Opens a directory, and makes it when it is not there.
+pub fn make_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {
     let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
     let is_new = match nix::sys::stat::mkdirat(parent, name, mode) {
         Ok(()) => true,
@@ -360,19 +260,6 @@ pub fn names(directory: impl AsFd) -> Vec<String> {
     let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return Vec::new() };
     let names = listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
     names.filter(|name| name != "." && name != "..").collect()
-}
-
-/// What the manifest says: a line for each file that there will be, and one that ends in a slash for each directory of a group.
-fn lines(plan: &Plan, secrets: &Secrets) -> Vec<String> {
-    let line = |(delivery, value): (&Delivery, &Value)| match &delivery.target {
-        Target::File(file) if file.group.is_some() => Some(format!("{}/", file.parent())),
-        Target::File(file) if matches!(value, Value::Secret(_)) => Some(file.path.clone()),
-        _ => None,
-    };
-    let mut lines: Vec<String> = plan.deliveries.iter().zip(secrets).filter_map(line).collect();
-    lines.sort_unstable();
-    lines.dedup();
-    lines
 }
 
 impl AsFd for Directory {

@@ -1,189 +1,59 @@
-//! Secret files: a temporary name, the content, the mode, the owner, and then one rename.
+//! Secret files: what makes one right, and how one is made.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag};
-use nix::unistd::{Gid, Uid, UnlinkatFlags};
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::{Gid, Uid};
 
-use super::directory::{Below, Directory, kind, split};
-use super::group::Generation;
-use crate::plan::{File, Plan, Target};
+use super::directory::{Below, Directory};
+use crate::plan::File;
 use crate::report::{Code, Problem, printable};
-use crate::resolve::{Secrets, Value};
 use crate::secret::Secret;
+use crate::store;
 use crate::user::Ownership;
 
 /// One file and what is to be in it.
-pub struct Wanted<'a> {
+pub struct Wanted<'plan, 'value> {
     /// Where, and with which mode.
-    pub file: &'a File,
+    pub file: &'plan File,
     /// What messages call it.
-    pub name: &'a str,
+    pub name: &'plan str,
     /// The content.
-    pub secret: &'a Secret,
+    pub secret: &'value Secret,
     /// Who it will belong to; none is our own user.
     pub owner: Option<Ownership>,
 }
 
-/// Writes all files under temporary names, and when that worked gives each its own: what can fail comes before anything is visible. What is right already stays
-/// untouched, so that a probe beside a running program (`docker exec … secret-init --exec`) changes nothing for it.
-pub fn write(plan: &Plan, secrets: &Secrets, directory: &Directory, owners: &[Option<Ownership>]) -> Result<(), Problem> {
-    let mut singles = Vec::new();
-    let mut groups: BTreeMap<&str, Vec<Wanted>> =
-        plan.files().filter(|file| file.group.is_some()).map(|file| (file.parent(), vec![])).collect();
-    for ((delivery, secret), &owner) in plan.deliveries.iter().zip(secrets).zip(owners) {
-        if let (Target::File(file), Value::Secret(secret)) = (&delivery.target, secret) {
-            let owner = owner.or_else(|| owner_in_use(directory, &file.path));
-            let wanted = Wanted { file, name: &delivery.name, secret, owner };
-            match groups.get_mut(file.parent()).filter(|_| file.group.is_some()) {
-                Some(group) => group.push(wanted),
-                None => singles.push(wanted),
-            }
-        }
-    }
-    let mut staged = Vec::new();
-    for Wanted { file, name, secret, owner } in &singles {
-        let (path, content) = (&file.path, secret.expose());
-        let single = match present(directory, path, content, file.mode, *owner).map_err(|problem| problem.about(name))? {
-            Present::Right => continue,
-            // The one thing that a rename cannot replace, and then others would already have their new names.
-            Present::Directory => Err(problem(directory, path, "cannot be replaced: is a directory", Errno::EISDIR)),
-            Present::Other => Staged::write(directory, path, content, file.mode, *owner),
-        };
-        staged.push((single.map_err(|problem| problem.about(name))?, name));
-    }
-    let mut generations = Vec::new();
-    for (path, files) in &groups {
-        generations.extend(Generation::stage(directory, path, files)?);
-    }
-    for (file, name) in staged {
-        file.commit().map_err(|problem| problem.about(name))?;
-    }
-    generations.into_iter().try_for_each(Generation::commit)
-}
-
-/// Writes one file in place of what has its name.
-pub fn replace(directory: &Directory, name: &str, content: &[u8], mode: u32) -> Result<(), Problem> {
-    Staged::write(directory, name, content, mode, None)?.commit()
-}
-
-/// What the names of temporary files begin and end with.
-const TEMPORARY: (&str, &str) = (".secret-init-", ".tmp");
-
-/// Whether a name is one of our temporary files'.
-pub fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
-}
-
-/// Makes something under a temporary name that was not there before.
-pub fn with_temporary_name<T>(make: impl Fn(&str) -> Result<T, Errno>) -> Result<(String, T), Errno> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let process = std::process::id();
-    loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}{process}-{number}{}", TEMPORARY.0, TEMPORARY.1);
-        match make(&name) {
-            // A start in another container that shares the directory may have our process number.
-            Err(Errno::EEXIST) if number < 100_000 => {}
-            result => return result.map(|made| (name, made)),
-        }
-    }
-}
-
-/// A file that is complete, and not yet known by its name. Dropped, it is gone.
-struct Staged<'a> {
-    directory: &'a Directory,
-    path: &'a str,
-    temporary: Option<String>,
-}
-
-impl<'a> Staged<'a> {
-    fn write(directory: &'a Directory, path: &'a str, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<Self, Problem> {
-        let failed = |what: &str, errno: Errno| problem(directory, path, &format!("{what}: {}", errno.desc().to_lowercase()), errno);
-        let (temporary, file) =
-            with_temporary_name(|name| create(directory.as_fd(), name)).map_err(|errno| failed("cannot be made", errno))?;
-        // From here on an error removes it.
-        let staged = Self { directory, path, temporary: Some(temporary) };
-        fill(file, content, mode, owner).map_err(|(what, errno)| failed(what, errno))?;
-        Ok(staged)
-    }
-
-    fn commit(mut self) -> Result<(), Problem> {
-        let Some(temporary) = self.temporary.as_deref() else { return Ok(()) };
-        let (parent, name) = split(self.path);
-        // Opened anew: a descriptor for each of many files would be too many.
-        let parent = self.directory.below(parent)?;
-        nix::fcntl::renameat(self.directory, temporary, &parent, name)
-            .map_err(|errno| problem(self.directory, self.path, &format!("cannot be replaced: {}", errno.desc().to_lowercase()), errno))?;
-        self.temporary = None;
-        Ok(())
-    }
-}
-
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            let _ = nix::unistd::unlinkat(self.directory.as_fd(), temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
-    }
-}
-
-/// Whose a file is that a running program has, when nothing else is said: with a user that was forgotten it is not taken away from the program.
-fn owner_in_use(directory: &Directory, path: &str) -> Option<Ownership> {
-    if !directory.is_in_use() {
-        return None;
-    }
-    let FileStat { st_mode, st_uid: uid, st_gid: gid, .. } = nix::sys::stat::fstatat(directory, path, AtFlags::empty()).ok()?;
-    (SFlag::from_bits_truncate(st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(Ownership { uid, gid })
-}
-
-/// What has a name already.
-enum Present {
-    /// The very file that is wanted.
-    Right,
-    Directory,
-    /// Nothing, or something else.
-    Other,
-}
-
-fn present(directory: &Directory, path: &str, content: &[u8], mode: u32, owner: Option<Ownership>) -> Result<Present, Problem> {
-    let (parent, name) = split(path);
-    let parent = directory.below(parent)?;
-    if is_right(&parent, name, content, mode, owner) {
-        return Ok(Present::Right);
-    }
-    Ok(if kind(&parent, name) == SFlag::S_IFDIR { Present::Directory } else { Present::Other })
-}
-
-/// Whether a file has these bytes, this mode and this owner already, and no other name.
+/// Whether a file has these bytes already, this mode, this owner, and no other name.
 pub fn is_right(parent: &Below, name: &str, content: &[u8], mode: u32, owner: Option<Ownership>) -> bool {
+    open(parent, name, mode, owner, content.len()).and_then(|file| read(file, content.len())).is_some_and(|there| there.expose() == content)
+}
+
+/// What is in a file, if it is as we make it: of this mode and this owner, and without another name.
+pub fn content(parent: &Below, name: &str, mode: u32, owner: Option<Ownership>) -> Option<Secret> {
+    let length = nix::sys::stat::fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?.st_size;
+    let length = usize::try_from(length).ok().filter(|&length| length <= store::LARGEST)?;
+    read(open(parent, name, mode, owner, length)?, length)
+}
+
+fn open(parent: &Below, name: &str, mode: u32, owner: Option<Ownership>, length: usize) -> Option<std::fs::File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let Ok(file) = nix::fcntl::openat(parent, name, flags, Mode::empty()) else { return false };
-    let Ok(status) = nix::sys::stat::fstat(&file) else { return false };
+    let file = nix::fcntl::openat(parent, name, flags, Mode::empty()).ok()?;
+    let status = nix::sys::stat::fstat(&file).ok()?;
     let is_owned = match owner {
         Some(owner) => owner == Ownership { uid: status.st_uid, gid: status.st_gid },
         None => status.st_uid == nix::unistd::geteuid().as_raw(),
     };
-    if status.st_mode != SFlag::S_IFREG.bits() | mode || status.st_nlink != 1 || !is_owned {
-        return false;
-    }
-    // One byte more than is wanted tells a file that is longer.
-    let mut there = Secret::new(vec![0; content.len() + 1]);
-    let mut length = 0;
-    while length < there.len() {
-        match nix::unistd::read(&file, &mut there.expose_mut()[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(Errno::EINTR) => {}
-            Err(_) => return false,
-        }
-    }
-    &there.expose()[..length] == content
+    let is_as_we_make_it = status.st_mode == SFlag::S_IFREG.bits() | mode && status.st_nlink == 1 && is_owned;
+    (is_as_we_make_it && usize::try_from(status.st_size) == Ok(length)).then(|| file.into())
+}
+
+fn read(mut file: std::fs::File, length: usize) -> Option<Secret> {
+    let mut content = Secret::new(vec![0; length]);
+    file.read_exact(content.expose_mut()).is_ok().then_some(content)
 }
 
 /// Makes a file that was not there before, readable for us alone.
@@ -208,8 +78,9 @@ pub fn fill(mut file: std::fs::File, content: &[u8], mode: u32, owner: Option<Ow
     Ok(())
 }
 
-/// A problem with a file of the directory, by its path below it.
-pub fn problem(directory: &Directory, path: &str, cause: &str, errno: Errno) -> Problem {
+/// A problem with a file of the directory, by its path below it: what cannot be done, and why.
+pub fn problem(directory: &Directory, path: &str, what: &str, errno: Errno) -> Problem {
+    let cause = format!("{what}: {}", errno.desc().to_lowercase());
     let path = printable(directory.path.join(path).as_os_str().as_encoded_bytes()).into_owned();
     let problem = Problem::new(Code::CannotWrite, cause).about(path);
     match errno {

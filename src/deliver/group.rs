@@ -8,100 +8,82 @@
 //!
 //! Who opens `..data` once and then both files reads a pair, also when they are swapped in between: the earlier generation stays for a while.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags};
+use nix::sys::stat::{FileStat, SFlag, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::UnlinkatFlags;
 
 use super::directory::{Below, Directory, kind, names, open_directory, split};
+use super::draft::{self, Draft};
 use super::files::{self, Wanted};
+use crate::plan::File;
 use crate::report::Problem;
+use crate::secret::Secret;
+use crate::user::Ownership;
 
 /// The link to the current generation.
 const CURRENT: &str = "..data";
 /// How long an earlier generation stays at least, for those who read it when it was the current one.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// A generation that is complete, and that nothing refers to yet. Dropped, it is gone.
+/// A generation that is complete, and that nobody sees yet: it lies in a draft.
 pub struct Generation<'a> {
-    directory: &'a Directory,
-    /// The group's own directory, below ours.
+    /// The group's own directory, below ours, and the generation in the draft.
     path: &'a str,
-    /// What it is called in there.
-    name: String,
+    /// What it will be called.
+    number: u64,
     /// The names of the files.
     files: Vec<&'a str>,
-    /// What has only to be renamed: temporary names in our directory, and those in the group's; the link to the current generation last.
+    /// The link to it, by its name in the draft.
+    current: String,
+    /// The links to its files that are not there already, and their names.
     links: Vec<(String, &'a str)>,
-    is_current: bool,
 }
 
 impl<'a> Generation<'a> {
-    /// Writes the files of a group, and whatever else needs room; nothing when the current generation is right.
-    pub fn stage(directory: &'a Directory, path: &'a str, wanted: &[Wanted<'a>]) -> Result<Option<Self>, Problem> {
-        let failed = |what: &str, errno: Errno| problem(directory, path, what, errno);
+    /// Writes the files of a group, and whatever else needs room.
+    pub fn write(draft: &mut Draft, path: &'a str, wanted: &[Wanted<'a, '_>]) -> Result<Self, Problem> {
+        let directory = draft.directory;
+        let failed = |what: &str, errno: Errno| files::problem(directory, path, what, errno);
+        draft.prepare(path)?;
         let group = directory.below(path)?;
-        remove_superseded(&group);
-        if is_right(&group, wanted) {
-            return Ok(None);
-        }
-        let name = make_next(&group).map_err(|errno| failed("cannot be made", errno))?;
-        // From here on an error removes it.
-        let mut generation = Self { directory, path, name, files: Vec::new(), links: Vec::new(), is_current: false };
-        let inside = open_directory(&group, &generation.name).map_err(|errno| failed("cannot be opened", errno))?;
+        draft.below(path).map_err(|errno| failed("cannot be made", errno))?;
+        let number = numbers(&group).max().unwrap_or(0).wrapping_add(1);
+        let replace = |errno: Errno| failed("cannot be replaced", errno);
+        let current = link(draft, &group, CURRENT, &format!("..{number}")).map_err(replace)?;
+        let mut generation = Self { path, number, files: Vec::new(), current, links: Vec::new() };
         for Wanted { file, name, secret, owner } in wanted {
-            let failed = |what: &str, errno: Errno| {
-                let cause = format!("{what}: {}", errno.desc().to_lowercase());
-                files::problem(directory, &file.path, &cause, errno).about(name)
-            };
+            let failed = |(what, errno): (&str, Errno)| files::problem(directory, &file.path, what, errno).about(name);
+            draft.write(&file.path, secret.expose(), file.mode, *owner).map_err(failed)?;
             let (_, own) = split(&file.path);
-            let created = files::create(&inside, own).map_err(|errno| failed("cannot be made", errno))?;
-            files::fill(created, secret.expose(), file.mode, *owner).map_err(|(what, errno)| failed(what, errno))?;
-            generation.link(&group, own, &format!("{CURRENT}/{own}")).map_err(|errno| failed("cannot be replaced", errno))?;
             generation.files.push(own);
+            if !is_file_link(&group, own) {
+                let link = link(draft, &group, own, &format!("{CURRENT}/{own}")).map_err(|errno| failed(("cannot be replaced", errno)))?;
+                generation.links.push((link, own));
+            }
         }
-        let target = generation.name.clone();
-        generation.link(&group, CURRENT, &target).map_err(|errno| failed("cannot be replaced", errno))?;
-        Ok(Some(generation))
-    }
-
-    /// Makes a link with a temporary name, unless it is there already.
-    fn link(&mut self, group: &Below, name: &'a str, target: &str) -> Result<(), Errno> {
-        if read_link(group, name).as_deref() == Some(target) {
-            return Ok(());
-        }
-        // The one thing that a rename cannot replace, and then others would already have their new names.
-        if kind(group, name) == SFlag::S_IFDIR {
-            return Err(Errno::EISDIR);
-        }
-        let (temporary, ()) = files::with_temporary_name(|temporary| nix::unistd::symlinkat(target, self.directory, temporary))?;
-        self.links.push((temporary, name));
-        Ok(())
+        Ok(generation)
     }
 
     /// Makes it the current one.
-    pub fn commit(mut self) -> Result<(), Problem> {
-        let directory = self.directory;
-        let group = directory.below(self.path)?;
-        // Now others may go through, which also tells that it is complete.
-        let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
-        open_directory(&group, &self.name)
-            .and_then(|inside| nix::sys::stat::fchmod(inside, mode))
-            .map_err(|errno| problem(directory, self.path, "its mode cannot be set", errno))?;
+    pub fn commit(mut self, draft: &mut Draft) -> Result<(), Problem> {
+        let group = draft.directory.below(self.path)?;
+        let failed = |errno: Errno| files::problem(draft.directory, self.path, "cannot be replaced", errno);
+        let earlier = current(&group);
+        self.give_name(draft, &group).map_err(failed)?;
         // From now on it has been superseded. Before the swap, so that whoever comes between the two sees it too late rather than too early.
-        if let Some(earlier) = current(&group) {
-            let now = TimeSpec::UTIME_NOW;
-            let _ = nix::sys::stat::utimensat(&group, earlier.as_str(), &now, &now, UtimensatFlags::NoFollowSymlink);
+        if let Some(earlier) = earlier {
+            touch(&group, &earlier);
         }
-        while let Some((temporary, name)) = self.links.last() {
-            nix::fcntl::renameat(directory, temporary.as_str(), &group, *name)
-                .map_err(|errno| problem(directory, self.path, "cannot be replaced", errno))?;
-            self.is_current = true;
-            self.links.pop();
-        }
+        let links = self.links.iter().rev().map(|(link, name)| (link.as_str(), *name));
+        std::iter::once((self.current.as_str(), CURRENT))
+            .chain(links)
+            .try_for_each(|(link, name)| draft.publish(link, &group, name))
+            .map_err(failed)?;
         for name in names(&group) {
             if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
                 let _ = nix::unistd::unlinkat(&group, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -109,25 +91,33 @@ impl<'a> Generation<'a> {
         }
         Ok(())
     }
-}
 
-impl Drop for Generation<'_> {
-    fn drop(&mut self) {
-        for (temporary, _) in &self.links {
-            let _ = nix::unistd::unlinkat(self.directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
-        if !self.is_current
-            && let Ok(group) = self.directory.below(self.path)
-        {
-            remove_directory(&group, &self.name);
+    /// Moves it to where the link to it will lead.
+    fn give_name(&mut self, draft: &mut Draft, group: &Below) -> Result<(), Errno> {
+        // Nobody refers to it for another moment, and it is not to be taken for one that is long superseded.
+        touch(draft.as_fd(), self.path);
+        loop {
+            match draft.publish(self.path, group, &format!("..{}", self.number)) {
+                // A start beside this one had the same number in mind.
+                Err(Errno::EEXIST | Errno::ENOTEMPTY) => {
+                    self.number = self.number.wrapping_add(1);
+                    self.current = draft.link(&format!("..{}", self.number))?;
+                }
+                result => return result,
+            }
         }
     }
 }
 
+/// Makes a link in the draft, to be moved to a name of the group.
+fn link(draft: &mut Draft, group: &Below, name: &str, target: &str) -> Result<String, Errno> {
+    // The one thing that a rename cannot replace, and then others would already have their new names.
+    if kind(group, name) == SFlag::S_IFDIR { Err(Errno::EISDIR) } else { draft.link(target) }
+}
+
 /// Whether the current generation has the very files that are wanted, and each has its link.
-fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
-    let Some(Ok(inside)) = current(group).map(|name| open_directory(group, &name)) else { return false };
-    let inside = Below::Opened(inside);
+pub fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
+    let Some(inside) = open_current(group) else { return false };
     let is_there = |Wanted { file, secret, owner, .. }: &Wanted| {
         let (_, name) = split(&file.path);
         is_file_link(group, name) && files::is_right(&inside, name, secret.expose(), file.mode, *owner)
@@ -136,61 +126,49 @@ fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
     links == wanted.len() && names(&inside).len() == wanted.len() && wanted.iter().all(is_there)
 }
 
-/// Makes the directory of the next generation, for us alone.
-fn make_next(group: &Below) -> Result<String, Errno> {
-    let mut next = names(group).iter().filter_map(|name| number(name)).max().unwrap_or(0);
-    loop {
-        next = next.wrapping_add(1);
-        let name = format!("..{next}");
-        match nix::sys::stat::mkdirat(group, name.as_str(), Mode::from_bits_truncate(0o700)) {
-            // A start beside this one had the same number in mind.
-            Err(Errno::EEXIST) => {}
-            result => return result.map(|()| name),
-        }
-    }
+/// What is in a file of the current generation, if it is as we make it.
+pub fn content(directory: &Directory, file: &File, owner: Option<Ownership>) -> Option<Secret> {
+    let (parent, name) = split(&file.path);
+    let group = directory.walk(parent, open_directory).ok()?;
+    files::content(&open_current(&group)?, name, file.mode, owner)
 }
 
-/// Removes generations that nobody reads any more. Before another is written, so that it has their room.
-fn remove_superseded(group: &Below) {
+/// Removes generations that nobody reads any more, and tells when the next can go.
+pub fn remove_superseded(group: &Below) -> Option<Duration> {
     let current = current(group);
-    for name in names(group).iter().filter(|name| number(name).is_some() && current.as_ref() != Some(name)) {
-        if is_long_superseded(group, name) {
-            remove_directory(group, name);
+    let mut next = None;
+    for name in numbers(group).map(|number| format!("..{number}")).filter(|name| current.as_ref() != Some(name)) {
+        match status(group, &name).map(|status| left_of(&status)) {
+            Some(Duration::ZERO) => draft::remove(group, &name),
+            Some(left) => next = Some(next.map_or(left, |next: Duration| next.min(left))),
+            None => {}
         }
     }
-}
-
-/// Removes generations that never were complete: a start left them that was killed. There must be no other start beside this one.
-pub fn sweep(group: &Below) {
-    for name in names(group).iter().filter(|name| number(name).is_some()) {
-        if status(group, name).is_some_and(|status| !is_complete(&status)) {
-            remove_directory(group, name);
-        }
-    }
+    next
 }
 
 /// Removes all that is ours in the directory of a group.
 pub fn empty(group: &Below) {
     for name in names(group) {
         if number(&name).is_some() {
-            remove_directory(group, &name);
+            draft::remove(group, &name);
         } else if is_file_link(group, &name) || name == CURRENT {
             let _ = nix::unistd::unlinkat(group, name.as_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
 }
 
-/// Removes a generation with the files in it. That it cannot be removed harms nobody.
-fn remove_directory(group: &Below, name: &str) {
-    let Ok(inside) = open_directory(group, name) else { return };
-    for file in names(&inside) {
-        let _ = nix::unistd::unlinkat(&inside, file.as_str(), UnlinkatFlags::NoRemoveDir);
-    }
-    let _ = nix::unistd::unlinkat(group, name, UnlinkatFlags::RemoveDir);
-}
-
 fn current(group: &Below) -> Option<String> {
     read_link(group, CURRENT).filter(|name| number(name).is_some())
+}
+
+fn open_current(group: &Below) -> Option<Below<'static>> {
+    current(group).and_then(|name| open_directory(group, &name).ok()).map(Below::Opened)
+}
+
+/// The numbers of the generations that there are.
+fn numbers(group: &Below) -> impl Iterator<Item = u64> {
+    names(group).into_iter().filter_map(|name| number(&name))
 }
 
 /// The number of a generation, if a name is one's.
@@ -213,18 +191,17 @@ fn status(group: &Below, name: &str) -> Option<FileStat> {
     (SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR).then_some(status)
 }
 
-fn is_complete(generation: &FileStat) -> bool {
-    generation.st_mode & 0o077 != 0
+/// Gives a generation the time of its end.
+fn touch(directory: impl AsFd, path: &str) {
+    let now = TimeSpec::UTIME_NOW;
+    let _ = nix::sys::stat::utimensat(directory, path, &now, &now, UtimensatFlags::NoFollowSymlink);
 }
 
-/// A generation's time is that of its end, which [`Generation::commit`] gives to it. One that is not complete has none: it may still be made. It is the wall clock's
-/// time, the only one that a file keeps: a clock that is set forward meanwhile ends the wait early.
-fn is_long_superseded(group: &Below, name: &str) -> bool {
-    let Some(status) = status(group, name).filter(is_complete) else { return false };
-    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(status.st_mtime).unwrap_or(0) + 1);
-    SystemTime::now().duration_since(end).is_ok_and(|since| since >= KEPT)
-}
-
-fn problem(directory: &Directory, path: &str, what: &str, errno: Errno) -> Problem {
-    files::problem(directory, path, &format!("{what}: {}", errno.desc().to_lowercase()), errno)
+/// How long an earlier generation has to stay. Its time is that of its end. It is the wall clock's, the only one that a file keeps: a clock that is set forward
+/// meanwhile ends the wait early.
+fn left_of(generation: &FileStat) -> Duration {
+    let part = |part| u64::try_from(part).unwrap_or(0);
+    let end =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(part(generation.st_mtime)) + Duration::from_nanos(part(generation.st_mtime_nsec));
+    KEPT.saturating_sub(SystemTime::now().duration_since(end).unwrap_or_default())
 }
