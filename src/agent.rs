@@ -11,13 +11,12 @@ mod track;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::audit::Audit;
@@ -79,6 +78,13 @@ impl<'a> Master<'a> {
     pub fn of_signals() -> Result<Self, Failure> {
         let mask = Mask::of(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal(nix::libc::SIGUSR2)]);
         SignalFd::new(mask).map(Self::Signals).map_err(|error| handover::no_memory(&error))
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Supervisor(starter) => starter.as_fd(),
+            Self::Signals(signals) => signals.as_fd(),
+        }
     }
 
     fn supervisor(&self) -> Option<&'a Starter> {
@@ -152,11 +158,7 @@ impl<'a> Agent<'a> {
         report::warn_of(watch.blindness().as_slice());
         let mut control = self.open_control();
         let mut scrapes = self.open_scrapes()?;
-        let link = match &master {
-            Master::Supervisor(starter) => AsyncFd::with_interest(starter.as_fd().as_raw_fd(), Interest::READABLE),
-            Master::Signals(signals) => AsyncFd::with_interest(signals.as_fd().as_raw_fd(), Interest::READABLE),
-        };
-        let link = link.map_err(|error| handover::no_memory(&error))?;
+        let link = master.descriptor().try_clone_to_owned().and_then(descriptor::readable).map_err(|error| handover::no_memory(&error))?;
         loop {
             let now = clock::now();
             state.begin_what_is_due(now);
@@ -227,7 +229,7 @@ async fn next_scrape(scrapes: &mut Option<Scrapes>) -> crate::metrics::Scrape {
 }
 
 /// What the supervisor tells, or what signals mean to a sidecar. A supervisor that is gone takes us with it.
-async fn hear(link: &AsyncFd<i32>, master: &Master<'_>) -> Told {
+async fn hear(link: &AsyncFd<OwnedFd>, master: &Master<'_>) -> Told {
     loop {
         let Ok(mut ready) = link.readable().await else { entry::exit(0) };
         match master {

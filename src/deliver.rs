@@ -6,6 +6,7 @@ mod environment;
 mod files;
 mod group;
 mod manifest;
+mod places;
 mod stage;
 
 use std::ffi::CString;
@@ -25,6 +26,7 @@ use crate::user::{Account, Ownership};
 use directory::{Directory, open_directory};
 use manifest::MANIFEST;
 use stage::Absent;
+pub use places::places;
 pub use stage::Staged;
 
 /// What was delivered.

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use secret_init::audit::Audit;
 use secret_init::agent::{Agent, Beginning, Master};
-use secret_init::audit::Audit;
 use secret_init::cli::{self, Arguments, Command};
 use secret_init::config::{self, Config};
 use secret_init::deliver::{self, Delivered, Place};

@@ -3,3 +3,5 @@
 pub mod debounce;
 pub mod schedule;
 pub mod watch;
+pub mod notify;
+pub mod target;

@@ -60,7 +60,7 @@ pub struct Program {
 }
 
 /// Where programs are looked for when the environment has no PATH, as Docker sets it.
-const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Program {
     /// A program by its name and arguments, at least one, with what was delivered to it; it runs as the account, or as who we are.

@@ -29,6 +29,8 @@ use crate::secret::{Digest, Key, Secret, Version};
 
 pub use dotenv::{Line, parse as parse_dotenv};
 pub use file::{LARGEST, read as read_file};
+#[cfg(feature = "remote")]
+pub use http::{Client, Servers, host_and_port, parse_address};
 pub use settings::{Auth, Instance, Settings, Variables};
 
 /// A future on the heap, so that stores of all kinds fit into one table.

@@ -5,6 +5,7 @@
 
 pub mod alloc;
 pub mod capability;
+pub mod child;
 pub mod clock;
 pub mod descriptor;
 pub mod entry;

@@ -181,7 +181,7 @@ impl<'a> Actions<'a> {
         let result = match (self.supervisor, self.program) {
             (Some(supervisor), Some((program, _))) => target::may_signal(program, self.agent.arguments.options.group, signal, is_default)
                 .map(|()| supervisor.signal(signal))
-                .map_err(|refusal| refusal.problem(signal)),
+                .map_err(Problem::from),
             _ => self.signal_others(signal, is_default),
         };
         match result {
@@ -203,8 +203,7 @@ impl<'a> Actions<'a> {
             (None, None) => return Ok(()),
         };
         for process in target::find(&target)? {
-            target::may_signal(process, false, signal, is_default).map_err(|refusal| refusal.problem(signal))?;
-            target::send(process, signal)?;
+            target::send(process, signal, is_default).map_err(Problem::from)?;
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Code, Failure, Problem};
 use crate::secret::{Key, Secret};
-use crate::template;
 
 /// What is left for a later agent.
 #[derive(Default, Serialize, Deserialize)]
@@ -102,9 +103,9 @@ impl Memory {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(template::base64_encode(&Secret::copy_of(bytes)).expose()).into_owned()
+    STANDARD.encode(bytes)
 }
 
 fn bytes(text: &str) -> Option<Secret> {
-    template::base64_decode(&Secret::copy_of(text.as_bytes())).ok()
+    STANDARD.decode(text).ok().map(Secret::new)
 }

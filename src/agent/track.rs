@@ -1,7 +1,7 @@
 //! What is known of the watched secrets: versions, digests, leases, and when each is looked at next.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::change::{Changed, Trouble};

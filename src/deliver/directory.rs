@@ -29,9 +29,9 @@ pub struct Directory {
 }
 
 /// Where secrets go when nothing else is said.
-const DEFAULT: &str = "/run/secret-init";
+pub const DEFAULT: &str = "/run/secret-init";
 /// A tmpfs in every Docker container, for every user.
-const SHARED_MEMORY: &str = "/dev/shm";
+pub const SHARED_MEMORY: &str = "/dev/shm";
 
 /// From linux/magic.h; nix has no name for it, and the type differs between C libraries.
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -277,7 +277,7 @@ fn is_memory(filesystem: FsType) -> bool {
 }
 
 /// A name that no other container has, even when several share `/dev/shm` (`--ipc=host`): the mount namespace's number is the container's own.
-fn own_in_shared_memory() -> PathBuf {
+pub fn own_in_shared_memory() -> PathBuf {
     let namespace = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
     let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
     Path::new(SHARED_MEMORY).join(format!("secret-init-{}-{number}", nix::unistd::geteuid()))

@@ -153,8 +153,9 @@ fn is_near(url: &Url) -> bool {
     }
 }
 
-/// Never a path or a query, which may say more than it should.
-fn host_and_port(url: &Url) -> String {
+/// An address for messages: never a path or a query, which may say more than it should.
+#[must_use]
+pub fn host_and_port(url: &Url) -> String {
     let host = printable(url.host_str().unwrap_or_default().as_bytes()).into_owned();
     url.port_or_known_default().map_or(host.clone(), |port| format!("{host}:{port}"))
 }

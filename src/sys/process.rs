@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use nix::unistd::Pid;
 
@@ -107,5 +108,51 @@ fn change(status: i32) -> Change {
         Change::Stopped(Signal(libc::WSTOPSIG(status)))
     } else {
         Change::Killed(Signal(libc::WTERMSIG(status)))
+    }
+}
+
+/// A process that stays the same one, whoever gets its number when it has ended.
+pub struct Handle {
+    number: Pid,
+    /// None where the kernel, or a seccomp filter, has none: then the number has to do.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Handle {
+    /// The process that has this number now.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn open(number: Pid) -> io::Result<Self> {
+        // SAFETY: pidfd_open(2) takes two numbers; the descriptor closes on exec.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, number.as_raw(), 0) };
+        let descriptor = match i32::try_from(result) {
+            // SAFETY: the kernel just gave us this descriptor, and nothing else owns it.
+            Ok(descriptor) if descriptor >= 0 => Some(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
+                _ => None,
+            },
+        };
+        Ok(Self { number, descriptor })
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` when it has ended, `EPERM` when it is another user's.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let result = match &self.descriptor {
+            Some(descriptor) => {
+                let nothing = std::ptr::null::<libc::siginfo_t>();
+                // SAFETY: pidfd_send_signal(2) takes numbers and no structure of ours.
+                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor.as_raw_fd(), signal.0, nothing, 0) }
+            }
+            // SAFETY: kill(2) takes two numbers.
+            None => unsafe { libc::kill(self.number.as_raw(), signal.0) }.into(),
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

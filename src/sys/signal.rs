@@ -35,6 +35,10 @@ impl Signal {
     pub const CONT: Self = Self(libc::SIGCONT);
     /// Stop, cannot be caught.
     pub const STOP: Self = Self(libc::SIGSTOP);
+    /// Something urgent came on a socket.
+    pub const URG: Self = Self(libc::SIGURG);
+    /// The terminal has another size.
+    pub const WINCH: Self = Self(libc::SIGWINCH);
     /// Ctrl-Z.
     pub const TSTP: Self = Self(libc::SIGTSTP);
     /// A background process read from its terminal.
@@ -74,6 +78,12 @@ impl Mask {
             bits |= 1 << (signals[index].0 - 1);
             index += 1;
         }
+        Self(bits)
+    }
+
+    /// The set that has these bits, as `/proc/PID/status` shows it.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
