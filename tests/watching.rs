@@ -562,6 +562,15 @@ fn thousands_of_swaps_leave_no_watch_and_no_descriptor() {
             assert_eq!(watcher.seen(), [&*plain, &paths[0], &paths[1]]);
             watcher.watch.follow([plain.clone()]);
         }
+        // What it led to before stays where it is.
+        let kept = ["one", "two"].map(|name| world.file(&format!("{name}/secret"), name));
+        fs::remove_file(&plain).unwrap();
+        for number in 0..100 {
+            relink(&kept[number % 2], &plain);
+            assert_eq!(watcher.seen(), [&*plain]);
+        }
+        replace(&plain, "new");
+        assert_eq!(watcher.seen(), [&*plain]);
         watcher.look();
         assert_eq!((instances(), fs::read_dir("/proc/self/fd").unwrap().count()), (before, open));
         drop(watcher);
