@@ -380,6 +380,7 @@ fn a_file_below_a_directory_that_cannot_be_read_is_seen_as_far_as_it_can() {
             fs::rename(&closed, world.path.join("a/away")).unwrap();
             fs::rename(world.path.join("a/away"), &closed).unwrap();
         });
+        chown(&closed, Some(0), Some(0)).unwrap();
     });
 }
 
@@ -417,6 +418,7 @@ fn a_file_that_is_mounted_by_itself_is_seen_in_place_and_told_once_when_it_was_r
         // What was replaced before anybody looked is told as well.
         replace(&source, "new");
         assert_eq!(Watcher::of(&world, [&path]).look(), [told]);
+        run("umount", &[&path]);
     });
 }
 
@@ -436,6 +438,7 @@ fn a_directory_that_is_mounted_is_seen_whatever_happens_where_it_is_mounted_from
         watcher.sees(&plain, || replace(&world.path.join("host/plain"), "new"));
         watcher.sees(&plain, || fs::write(world.path.join("host/plain"), "in place").unwrap());
         assert_eq!(watcher.look(), [] as [&str; 0]);
+        run("umount", &[&mounted]);
     });
 }
 
