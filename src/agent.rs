@@ -184,11 +184,6 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Closes what else we have inherited: it is the program's, and a pipe's reader would wait for us.
-    pub fn keep_only_what_is_ours(&self, link: &Starter) {
-        descriptor::close_all_but([Some(link.as_fd()), self.place.lock().map(AsFd::as_fd), self.audit.descriptor()]);
-    }
-
     /// Without it nobody can ask how we are, and all else goes on.
     fn open_control(&self) -> Option<Control> {
         match Control::open(self.place.lock()?) {
@@ -312,12 +307,12 @@ impl<'a> State<'a> {
         let now = clock::now();
         match event {
             Event::Looked(answers) => self.looked(answers, now),
-            Event::Changed(changed) => self.changed(*changed, now),
+            Event::Changed(changed) => self.changed(&changed, now),
             Event::Renewed(index, result) => {
                 self.is_dirty |= result.is_ok();
                 self.tracked.renewed(index, result, now);
             }
-            Event::Login(event) => self.logins.happened(event, now),
+            Event::Login(event) => self.logins.happened(&event, now),
             Event::Acted(index, result) => {
                 if let Some(done) = self.actions.acted(index, result, &mut self.metrics, now) {
                     self.tracked.delivered(&done.members, &done.digests, now);
@@ -347,11 +342,11 @@ impl<'a> State<'a> {
         }
     }
 
-    fn changed(&mut self, changed: Changed, now: Moment) {
+    fn changed(&mut self, changed: &Changed, now: Moment) {
         for (kind, result) in &changed.asked {
             self.metrics.accessed(kind, result);
         }
-        for (index, looked) in self.tracked.changed(&changed, &mut self.metrics, now) {
+        for (index, looked) in self.tracked.changed(changed, &mut self.metrics, now) {
             self.settle(index, &looked);
         }
         if let Ok(made) = &changed.outcome {

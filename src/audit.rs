@@ -2,7 +2,6 @@
 //! never a value.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,15 +111,6 @@ impl Audit {
             }
         };
         Ok(Self { sink, ..Self::default() })
-    }
-
-    /// The file, which stays open.
-    #[must_use]
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match &self.sink {
-            Sink::File(file, _) => Some(file.as_fd()),
-            Sink::Nowhere | Sink::Stderr => None,
-        }
     }
 
     /// Writes a line. When that fails it is told, once, and nothing else comes of it: a full disk ends no program.

@@ -223,6 +223,12 @@ impl Starter {
         take(&self.token)
     }
 
+    /// What it holds open.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.socket.as_fd(), self.token.as_fd()]
+    }
+
     /// Closes the connection for both sides: this process is the program.
     pub fn leave(&self) {
         let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
@@ -268,12 +274,6 @@ impl Starter {
 impl AsFd for Starter {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for Starter {
-    fn as_raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
     }
 }
 

@@ -80,6 +80,7 @@ impl Children for Container<'_> {
             start.keep(place.lock());
             return self.become_program(start, delivered, account);
         }
+        start.close_what_is_not_ours(None);
         if !is_sidecar {
             agent::prefer_to_be_killed();
         }
@@ -108,6 +109,7 @@ impl Children for Container<'_> {
     }
 
     fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
+        start.close_what_is_not_ours(Some(&memory));
         agent::prefer_to_be_killed();
         let memory = agent::Memory::read(memory)?;
         // Relative paths of the arguments start where the container did.
@@ -133,7 +135,6 @@ impl Container<'_> {
 
     /// Stays as the agent, or as a sidecar, which nobody tells what to do but signals.
     fn stay(&self, agent: &Agent, start: &Start, beginning: Beginning) -> Result<Infallible, Failure> {
-        agent.keep_only_what_is_ours(start.link());
         let master = match self.arguments.command {
             Command::Sidecar => Master::of_signals()?,
             _ => Master::Supervisor(start.link()),

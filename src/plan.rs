@@ -494,7 +494,9 @@ impl Planner<'_> {
         self.plan.rotation = rotation::of(&self.plan, self.arguments, self.config);
         let (problems, warnings) = rotation::check(&self.plan, self.arguments, self.config);
         self.problems.extend(problems);
-        warnings.into_iter().for_each(|warning| self.warn(warning));
+        for warning in warnings {
+            self.warn(warning);
+        }
         if self.uses_vault() {
             self.remove_logins();
             self.warn_of_unread();

@@ -21,7 +21,7 @@ use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, os_error};
 use crate::sys::process::Fork;
 use crate::sys::signal::{Buffer, Mask, Received, Signal, SignalFd};
-use crate::sys::{entry, environ, process, signal};
+use crate::sys::{descriptor, entry, environ, process, signal};
 use companion::Companion;
 use deadline::Deadline;
 use running::Running;
@@ -71,6 +71,12 @@ impl Start<'_> {
         if stay == Stay::No {
             entry::exit(0);
         }
+    }
+
+    /// Closes what else we have inherited: it is the program's, and a pipe's reader would wait for us. To be called before anything else is opened.
+    pub fn close_what_is_not_ours(&self, memory: Option<&OwnedFd>) {
+        let [link, token] = self.starter.descriptors();
+        descriptor::close_all_but([Some(link), Some(token), self.terminal.map(AsFd::as_fd), memory.map(AsFd::as_fd)]);
     }
 
     /// This process is the program itself.

@@ -207,6 +207,7 @@ impl Agent<'_> {
     }
 
     /// What programs get that we run: what came with the container, and where the files are.
+    #[must_use]
     pub fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let entries = self.plan.passed.iter().filter_map(|entry| {
             let at = entry.iter().position(|&byte| byte == b'=').filter(|&at| at > 0)?;

@@ -87,12 +87,12 @@ impl<'a> Logins<'a> {
     }
 
     /// Takes down what came of it.
-    pub fn happened(&mut self, event: LoginEvent, now: Moment) {
-        let (LoginEvent::Known(index, ref result) | LoginEvent::Renewed(index, ref result) | LoginEvent::Repeated(index, ref result)) = event;
-        let login = &mut self.0[index];
+    pub fn happened(&mut self, event: &LoginEvent, now: Moment) {
+        let (LoginEvent::Known(index, result) | LoginEvent::Renewed(index, result) | LoginEvent::Repeated(index, result)) = event;
+        let login = &mut self.0[*index];
         login.is_busy = false;
         let is_repeated = matches!(event, LoginEvent::Repeated(..));
-        match (result, &event) {
+        match (result, event) {
             (Ok(None), _) => login.schedule = None,
             (Ok(Some(term)), LoginEvent::Renewed(..)) => {
                 if let Some(schedule) = &mut login.schedule {

@@ -355,7 +355,7 @@ impl<'a> Tracked<'a> {
                     secret.schedule.failed(now, random::fraction(), &trouble.failure());
                     if let Some(problem) = trouble.problem().filter(|_| secret.failure.as_deref() != Some(&cause)) {
                         secret.failure = Some(cause.clone());
-                        report::warn_of(&[problem.clone()]);
+                        report::warn_of(std::slice::from_ref(problem));
                     }
                     let code = trouble.failure().code();
                     settled.push((member.index, Looked::Failed(code, cause.clone())));

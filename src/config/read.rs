@@ -87,6 +87,7 @@ pub trait Scalar: Sized {
     fn parse(text: &str) -> Option<Self>;
 
     /// What a JSON Schema says of it.
+    #[must_use]
     fn schema() -> Json {
         json!({ "type": "string" })
     }

@@ -27,12 +27,15 @@ pub fn fill_standard() {
 /// The size of a message.
 pub const FRAME: usize = 8;
 
+/// The bytes of a message, and the descriptor that came with it.
+pub type Message = ([u8; FRAME], Option<OwnedFd>);
+
 /// Takes one message from a socket, without waiting, and the descriptor that came with it; nothing when the other side is closed. One that is shorter ends in zeros.
 ///
 /// # Errors
 ///
 /// `EAGAIN` when there is none yet.
-pub fn receive(socket: &OwnedFd) -> Result<Option<([u8; FRAME], Option<OwnedFd>)>, Errno> {
+pub fn receive(socket: &OwnedFd) -> Result<Option<Message>, Errno> {
     let mut frame = [0; FRAME];
     let mut control = nix::cmsg_space!(RawFd);
     let mut parts = [IoSliceMut::new(&mut frame)];
