@@ -27,6 +27,7 @@ use crate::handshake::{Starter, Told};
 use crate::health::{Clock, Seen};
 use crate::metrics::{Metrics, Scrapes};
 use crate::plan::{Plan, Rotation};
+use crate::reference::Reference;
 use crate::report::{self, Failure, Problem};
 use crate::resolve::{Answer, Answers, Secrets, Stores};
 use crate::rotation::watch::Watch;
@@ -247,15 +248,21 @@ async fn hear(link: &AsyncFd<OwnedFd>, master: &Master<'_>) -> Told {
 
 impl<'a> State<'a> {
     fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning, now: Moment) -> Self {
+        let actions = Actions::new(agent, supervisor);
+        let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);
+        let mut metrics = Metrics::new(stores, actions.words());
         let (tracked, memory) = match beginning {
-            Beginning::Start(answers, secrets, memory) => (Tracked::of_start(agent, &answers, &secrets, now), memory),
+            Beginning::Start(answers, secrets, memory) => {
+                for answer in answers.iter() {
+                    metrics.accessed(kind(&answer.reference), &answer.result);
+                }
+                (Tracked::of_start(agent, &answers, &secrets, now), memory)
+            }
             Beginning::Memory(memory) => (Tracked::of_memory(agent, &memory, now), memory),
         };
-        let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);
-        let actions = Actions::new(agent, supervisor, now);
         let running = FuturesUnordered::new();
         let mut state = Self {
-            metrics: Metrics::new(stores, actions.words()),
+            metrics,
             logins: Logins::new(agent.stores),
             agent,
             tracked,
@@ -328,7 +335,7 @@ impl<'a> State<'a> {
 
     fn looked(&mut self, answers: Vec<Answer>, now: Moment) {
         for answer in &answers {
-            self.metrics.accessed(store::row(answer.reference.scheme).map_or("", |row| row.name), &answer.result);
+            self.metrics.accessed(kind(&answer.reference), &answer.result);
             self.agent.audit.fetched(self.agent.plan, answer);
         }
         let sorted = self.tracked.looked(answers, now);
@@ -421,4 +428,9 @@ impl<'a> State<'a> {
         }
         entry::exit(0)
     }
+}
+
+/// The name of a secret's kind of store.
+fn kind(reference: &Reference) -> &'static str {
+    store::row(reference.scheme).map_or("", |row| row.name)
 }

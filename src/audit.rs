@@ -2,7 +2,8 @@
 //! never a value.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -98,19 +99,21 @@ impl Audit {
     ///
     /// With exit code 73 when it cannot be written.
     pub fn open(path: Option<&Path>) -> Result<Self, Problem> {
+        let mut is_torn = false;
         let sink = match path {
             None => Sink::Nowhere,
             Some(path) if path == Path::new("-") => Sink::Stderr,
             Some(path) => {
                 let name = printable(path.as_os_str().as_encoded_bytes()).into_owned();
-                let file = open(path).map_err(|cause| {
+                let (file, torn) = open(path).map_err(|cause| {
                     let problem = Problem::new(Code::CannotWrite, cause).about(&name).about("--audit");
                     problem.hint("name a file in a directory that can be written to, or - for stderr; without a record nothing is fetched")
                 })?;
+                is_torn = torn;
                 Sink::File(file, name)
             }
         };
-        Ok(Self { sink, ..Self::default() })
+        Ok(Self { sink, is_torn: is_torn.into(), is_told: false.into() })
     }
 
     /// Writes a line. When that fails it is told, once, and nothing else comes of it: a full disk ends no program.
@@ -198,18 +201,28 @@ fn retried(mut sink: impl Write, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Opens for additions, without following a link: where others can write they could have us write anywhere. A pipe that nobody reads from is refused and not waited
-/// for.
-fn open(path: &Path) -> Result<File, String> {
-    let flags =
-        OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+/// for. Tells also whether the last line there is not whole.
+fn open(path: &Path) -> Result<(File, bool), String> {
+    let failed = |errno: Errno| format!("the record cannot be opened: {}", errno.desc().to_lowercase());
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | SAFELY;
     let opened = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| match errno {
         Errno::ELOOP => "the record is not written through a link".to_owned(),
         Errno::ENXIO => "nobody reads from the pipe".to_owned(),
-        errno => format!("the record cannot be opened: {}", errno.desc().to_lowercase()),
+        errno => failed(errno),
     })?;
-    let status = nix::sys::stat::fstat(&opened).map_err(|errno| format!("the record cannot be opened: {}", errno.desc().to_lowercase()))?;
+    let status = nix::sys::stat::fstat(&opened).map_err(failed)?;
     match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG | SFlag::S_IFIFO => Ok(opened.into()),
+        SFlag::S_IFREG => Ok((opened.into(), ends_within_a_line(path).unwrap_or(false))),
+        SFlag::S_IFIFO => Ok((opened.into(), false)),
         _ => Err("the record is neither a regular file nor a pipe".to_owned()),
     }
+}
+
+const SAFELY: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// Whether a start before this one, on a full disk, left a line that is not whole.
+fn ends_within_a_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::from(nix::fcntl::open(path, OFlag::O_RDONLY | SAFELY, Mode::empty())?);
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map(|()| last != *b"\n")
 }

@@ -61,6 +61,10 @@ impl Place {
                 Err(problem) => problems.push(problem),
             }
         }
+        if directory.is_none() && problems.is_empty() && plan.rotation.is_some() && arguments.command.stays() {
+            // For the socket by which `health` and `refresh` ask. A program without files does not fail for want of it.
+            directory = Directory::open(&arguments.options, account, false, plan.in_kubernetes).ok();
+        }
         if !problems.is_empty() {
             return Err(Failure { problems, summary: consequence(arguments.command).to_owned() });
         }

@@ -19,7 +19,8 @@ use crate::sys::signal::Signal;
 /// The supervisor's side.
 pub struct Watcher {
     socket: OwnedFd,
-    token: OwnedFd,
+    /// None when the start is over.
+    token: Option<OwnedFd>,
 }
 
 /// The side of a child.
@@ -147,7 +148,7 @@ pub fn pair() -> io::Result<(Watcher, Starter)> {
     let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     nix::unistd::write(&into, &TOKEN)?;
     let token = out.try_clone()?;
-    Ok((Watcher { socket: ours, token: out }, Starter { socket: theirs, token }))
+    Ok((Watcher { socket: ours, token: Some(out) }, Starter { socket: theirs, token }))
 }
 
 /// Takes the token, if it is still there.
@@ -159,7 +160,13 @@ impl Watcher {
     /// Tries to end the start; false when the runner is about to become the program, or has.
     #[must_use]
     pub fn abort(&self) -> bool {
-        take(&self.token)
+        self.token.as_ref().is_some_and(take)
+    }
+
+    /// Of an agent that stays: its part of the start is over.
+    #[must_use]
+    pub fn of_an_agent(self) -> Self {
+        Self { token: None, ..self }
     }
 
     /// Takes one message, without waiting. Any bytes are taken.

@@ -80,7 +80,7 @@ pub struct Done {
 
 impl<'a> Actions<'a> {
     /// Every distinct action of the plan.
-    pub fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, _now: Moment) -> Self {
+    pub fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>) -> Self {
         let mut list: Vec<Action> = Vec::new();
         for watched in &agent.rotation.watched {
             let what = &watched.on_change;

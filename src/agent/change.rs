@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::Agent;
 use super::track::digest;
+use super::{Agent, kind};
 use crate::audit::{Entry, Event};
 use crate::plan::{Delivery, Target};
 use crate::reference::Reference;
 use crate::report::Problem;
 use crate::resolve::{Answer, Answers, Patience, Value};
 use crate::rotation::notify;
-use crate::secret::{Digest, Version};
-use crate::store::{self, Failure, FailureKind, Fetched, Life, Wanted};
+use crate::secret::{Digest, Key, Version};
+use crate::store::{Failure, FailureKind, Fetched, Life, Wanted};
 use crate::sys::clock::Moment;
 
 /// A look that fails is repeated later; only its time is bounded.
@@ -44,6 +44,8 @@ pub struct Member {
     pub life: Life,
     /// Whether it is what changed.
     pub is_new: bool,
+    /// The digest of its content.
+    fingerprint: Option<Digest>,
 }
 
 /// What was put in place.
@@ -110,8 +112,7 @@ impl Agent<'_> {
         let mut asked = Vec::new();
         for answer in &mates {
             self.audit.fetched(self.plan, answer);
-            let kind = store::row(answer.reference.scheme).map_or("", |row| row.name);
-            asked.push((kind, answer.result.as_ref().map(|_| Fetched::Unchanged).map_err(Clone::clone)));
+            asked.push((kind(&answer.reference), answer.result.as_ref().map(|_| Fetched::Unchanged).map_err(Clone::clone)));
         }
         let missing = mates.iter().find_map(|answer| {
             let failure = answer.result.as_ref().err()?;
@@ -160,7 +161,11 @@ impl Agent<'_> {
             let index = self.rotation.watched.iter().position(|watched| watched.reference.same_secret(&answer.reference))?;
             let (version, life) = (answer.version()?.clone(), answer.life()?.clone());
             let is_new = triggers.iter().any(|trigger| trigger.same_secret(&answer.reference));
-            Some(Member { index, version, life, is_new })
+            let fingerprint = match &answer.result {
+                Ok(Fetched::New { content, .. }) => Some(content.digest(Key::own())),
+                _ => None,
+            };
+            Some(Member { index, version, life, is_new, fingerprint })
         };
         answers.filter_map(member).collect()
     }
@@ -233,7 +238,7 @@ impl Agent<'_> {
                 reference: Some(&watched.reference),
                 version: Some(&member.version),
                 outcome: word,
-                fingerprint: None,
+                fingerprint: member.fingerprint,
             });
         }
     }

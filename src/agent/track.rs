@@ -85,12 +85,12 @@ impl<'a> Tracked<'a> {
         let secrets: Vec<Secret> = agent.rotation.watched.iter().zip(components).map(track).collect();
         let busy = vec![0; secrets.len()];
         let mut tracked = Self { agent, secrets, digests: vec![None; plan.deliveries.len()], busy };
-        tracked.come_together(now);
+        tracked.come_together();
         tracked
     }
 
     /// Secrets of one store that are looked at as often go together, so that a batch remains one.
-    fn come_together(&mut self, now: Moment) {
+    fn come_together(&mut self) {
         for index in 1..self.secrets.len() {
             let (before, rest) = self.secrets.split_at_mut(index);
             let secret = &mut rest[0];
@@ -101,7 +101,6 @@ impl<'a> Tracked<'a> {
                 secret.schedule = other.schedule.clone();
             }
         }
-        let _ = now;
     }
 
     /// After a start, which delivered all of it.
@@ -117,6 +116,10 @@ impl<'a> Tracked<'a> {
                     secret.version = Some(version.clone());
                     secret.last_success = Some(now);
                     secret.adopt(life, now, true);
+                    if secret.path.is_some() {
+                        // It may have changed between the start and the moment from which on it is watched.
+                        secret.schedule.hurry(now);
+                    }
                 }
                 Ok(Fetched::Unchanged) => {}
                 // It is optional, or has a default: else there would have been no start.

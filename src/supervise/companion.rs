@@ -37,7 +37,7 @@ impl Companion {
     /// The agent that handed over; none when it does not stay.
     pub fn of(process: Pid, watcher: Watcher, stay: Stay, revokes: bool) -> Option<Self> {
         let new = |restarts| Self {
-            alive: Some((process, watcher)),
+            alive: Some((process, watcher.of_an_agent())),
             memory: None,
             restarts,
             revokes,
@@ -108,7 +108,7 @@ impl Companion {
         let Some(memory) = self.memory.as_ref().and_then(|memory| memory.try_clone().ok()) else { return };
         self.started = Instant::now();
         match Runner::spawn(None, |start| children.take_over(start, memory)) {
-            Ok(Runner { process, watcher }) => self.alive = Some((process, watcher)),
+            Ok(Runner { process, watcher }) => self.alive = Some((process, watcher.of_an_agent())),
             Err(_) => return self.died(),
         }
         self.tell(Told::Program(program));

@@ -8,6 +8,7 @@ pub mod ministack;
 pub mod mitmproxy;
 pub mod openbao;
 pub mod postgres;
+pub mod prometheus;
 pub mod tls;
 
 use std::ffi::OsStr;
