@@ -218,23 +218,21 @@ fn identity(directory: &OwnedFd) -> Option<(u64, u64)> {
 
 /// One question and its answer; then the connection is closed.
 async fn serve(mut stream: UnixStream, agent: mpsc::Sender<Request>) {
+    // Also of whom nothing is taken: what is closed with something unread is reset, and the answer may be lost by it.
+    let Ok(Ok(question)) = timeout(PATIENCE, read_line(&mut stream)).await else { return };
     let is_trusted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
-    let answer = if is_trusted {
-        let Ok(Ok(question)) = timeout(PATIENCE, read_line(&mut stream)).await else { return };
-        match Kind::ALL.into_iter().find(|kind| question == kind.word().as_bytes()) {
-            // How long it takes depends on the stores, and who asks can go away.
-            Some(kind) => {
-                let (reply, answer) = oneshot::channel();
-                if agent.send(Request { kind, reply }).await.is_err() {
-                    return;
-                }
-                let Ok(answer) = answer.await else { return };
-                answer
+    let answer = match Kind::ALL.into_iter().find(|kind| question == kind.word().as_bytes()) {
+        _ if !is_trusted => Answer::new(Code::Denied, "only root and the user of secret-init may ask"),
+        None => Answer::new(Code::Usage, "health and refresh are known"),
+        Some(kind) => {
+            let (reply, answer) = oneshot::channel();
+            if agent.send(Request { kind, reply }).await.is_err() {
+                return;
             }
-            None => Answer::new(Code::Usage, "health and refresh are known"),
+            // How long it takes depends on the stores, and who asks can go away.
+            let Ok(answer) = answer.await else { return };
+            answer
         }
-    } else {
-        Answer::new(Code::Denied, "only root and the user of secret-init may ask")
     };
     let _ = timeout(PATIENCE, async {
         stream.write_all(answer.lines().as_bytes()).await?;

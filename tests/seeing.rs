@@ -105,15 +105,15 @@ fn state(name: &str, reference: &str) -> State {
         store: "vault",
         is_required: true,
         last_success: Some(now),
-        next_look: Some(now + Duration::from_secs(300)),
-        expires: Some(now + Duration::from_secs(3600)),
+        next_look: Some(now + Duration::from_mins(5)),
+        expires: Some(now + Duration::from_hours(1)),
         failure: None,
     }
 }
 
 fn seen(secrets: Vec<State>) -> Seen {
     let clock = Clock::now();
-    Seen { clock, secrets, logins: vec![("vault".to_owned(), clock.moment + Duration::from_secs(1800))] }
+    Seen { clock, secrets, logins: vec![("vault".to_owned(), clock.moment + Duration::from_mins(30))] }
 }
 
 fn well() -> Seen {
@@ -282,7 +282,7 @@ fn what_is_no_question_gets_no_answer_and_harms_nobody() {
         assert_eq!(ask(question), "", "{question:?}");
     }
     // Longer than is read: the rest is nobody's.
-    ask(&[b'x'; 1 << 20]);
+    ask(&vec![b'x'; 1 << 20]);
     assert!(ask(b"health\nrefresh\n").starts_with("{\"code\":0,"));
     says(&asks(&world, "health").finishes(), 0, "healthy: 2 secrets\n");
 }
