@@ -240,7 +240,7 @@ fn fish_completes_commands_flags_values_and_the_program() {
     let world = World::new();
     let script = world.file("completion", generated("fish"));
     let cases: &[(&str, &[&str])] = &[
-        ("", &["check", "generate", "health", "plan", "policy", "refresh", "write"]),
+        ("", &["check", "generate", "health", "plan", "policy", "refresh", "sidecar", "write"]),
         ("policy ", &["aws", "vault"]),
         ("policy vault -- zz-m", &["zz-myapp"]),
         ("policy vault zz-myapp st", &["stop"]),
