@@ -25,8 +25,8 @@ use crate::user::{Account, Ownership};
 
 use directory::{Directory, open_directory};
 use manifest::MANIFEST;
-use stage::Absent;
 pub use places::places;
+use stage::Absent;
 pub use stage::Staged;
 
 /// What was delivered.

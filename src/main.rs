@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use secret_init::audit::Audit;
 use secret_init::agent::{Agent, Beginning, Master};
+use secret_init::audit::Audit;
 use secret_init::cli::{self, Arguments, Command};
 use secret_init::config::{self, Config};
 use secret_init::deliver::{self, Delivered, Place};
@@ -100,7 +100,15 @@ impl Children for Container<'_> {
             start.hand_over(&agent::seal(&delivered)?, if rotation.restarts() { Stay::Restarting } else { Stay::Signalling });
         }
         drop(delivered);
-        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account: account.as_ref(), place: &place, stores: &stores, audit: &audit };
+        let agent = Agent {
+            plan: &plan,
+            rotation,
+            arguments: self.arguments,
+            account: account.as_ref(),
+            place: &place,
+            stores: &stores,
+            audit: &audit,
+        };
         self.stay(&agent, start, Beginning::Start(answers, secrets, memory))
     }
 
@@ -121,7 +129,15 @@ impl Children for Container<'_> {
         place.reserve(&plan)?;
         let stores = Stores::of(&plan);
         let audit = Audit::open(self.arguments.options.audit.as_deref())?;
-        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account: account.as_ref(), place: &place, stores: &stores, audit: &audit };
+        let agent = Agent {
+            plan: &plan,
+            rotation,
+            arguments: self.arguments,
+            account: account.as_ref(),
+            place: &place,
+            stores: &stores,
+            audit: &audit,
+        };
         self.stay(&agent, start, Beginning::Memory(memory))
     }
 }

@@ -119,7 +119,8 @@ impl<'a> Actions<'a> {
         let plan = self.agent.plan;
         for &member in members {
             let watched = &self.agent.rotation.watched[member];
-            let is_its = |index: &&usize| plan.deliveries[**index].value.references().any(|reference| reference.same_secret(&watched.reference));
+            let is_its =
+                |index: &&usize| plan.deliveries[**index].value.references().any(|reference| reference.same_secret(&watched.reference));
             let names: Vec<String> = made.deliveries.iter().filter(is_its).map(|&index| plan.deliveries[index].name.clone()).collect();
             if names.is_empty() {
                 continue;
@@ -135,7 +136,13 @@ impl<'a> Actions<'a> {
     }
 
     /// Does what is due.
-    pub fn begin_what_is_due(&mut self, tracked: &Tracked<'a>, running: &FuturesUnordered<Running<'a>>, metrics: &mut Metrics, now: Moment) {
+    pub fn begin_what_is_due(
+        &mut self,
+        tracked: &Tracked<'a>,
+        running: &FuturesUnordered<Running<'a>>,
+        metrics: &mut Metrics,
+        now: Moment,
+    ) {
         if self.supervisor.is_some() && self.program.is_none() {
             return;
         }
@@ -296,7 +303,14 @@ impl<'a> Actions<'a> {
 
     fn audit(&self, names: &BTreeSet<String>, outcome: &str) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.agent.audit.record(&Entry { event: Audited::Notified, names: &names, reference: None, version: None, outcome, fingerprint: None });
+        self.agent.audit.record(&Entry {
+            event: Audited::Notified,
+            names: &names,
+            reference: None,
+            version: None,
+            outcome,
+            fingerprint: None,
+        });
     }
 }
 
@@ -306,7 +320,9 @@ impl Agent<'_> {
         let plan = self.plan;
         let is_variable = |index: usize| !matches!(plan.deliveries[index].target, crate::plan::Target::File(_));
         let mut wanted: Vec<Wanted> = Vec::new();
-        for reference in (0..plan.deliveries.len()).filter(|&index| is_variable(index)).flat_map(|index| plan.deliveries[index].value.references()) {
+        for reference in
+            (0..plan.deliveries.len()).filter(|&index| is_variable(index)).flat_map(|index| plan.deliveries[index].value.references())
+        {
             if !wanted.iter().any(|wanted| wanted.reference.same_secret(reference)) {
                 wanted.push(Wanted { reference: reference.clone(), since: None });
             }
@@ -348,7 +364,14 @@ impl Agent<'_> {
     /// Writes down that leases were ended.
     pub fn revoked(&self, leases: &[String]) {
         for _ in leases {
-            self.audit.record(&Entry { event: Audited::Revoked, names: &[], reference: None, version: None, outcome: "ok", fingerprint: None });
+            self.audit.record(&Entry {
+                event: Audited::Revoked,
+                names: &[],
+                reference: None,
+                version: None,
+                outcome: "ok",
+                fingerprint: None,
+            });
         }
     }
 }

@@ -133,7 +133,9 @@ impl Agent<'_> {
     /// The deliveries that the secrets are part of, and those of the same groups.
     fn affected(&self, triggers: &[Reference]) -> Vec<usize> {
         let deliveries = &self.plan.deliveries;
-        let has_one = |delivery: &Delivery| delivery.value.references().any(|reference| triggers.iter().any(|trigger| trigger.same_secret(reference)));
+        let has_one = |delivery: &Delivery| {
+            delivery.value.references().any(|reference| triggers.iter().any(|trigger| trigger.same_secret(reference)))
+        };
         let groups: Vec<&str> = deliveries.iter().filter(|delivery| has_one(delivery)).filter_map(group).collect();
         let is_affected = |delivery: &Delivery| has_one(delivery) || group(delivery).is_some_and(|group| groups.contains(&group));
         (0..deliveries.len()).filter(|&index| is_affected(&deliveries[index])).collect()

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Agent;
 use super::change::{Changed, Trouble};
 use super::memory::{Known, Memory};
-use super::Agent;
 use crate::control::Looked;
 use crate::health;
 use crate::metrics::{Metrics, Rotation as Rotated};
@@ -336,7 +336,8 @@ impl<'a> Tracked<'a> {
         let mut settled = Vec::new();
         match &changed.outcome {
             Ok(made) => {
-                let members: Vec<_> = changed.members.iter().map(|member| (member.index, member.version.clone(), member.life.clone())).collect();
+                let members: Vec<_> =
+                    changed.members.iter().map(|member| (member.index, member.version.clone(), member.life.clone())).collect();
                 self.delivered(&members, &made.digests, now);
                 for member in changed.members.iter().filter(|member| member.is_new) {
                     let looked = if made.deliveries.is_empty() { Looked::Unchanged } else { Looked::Changed };
