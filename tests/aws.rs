@@ -481,6 +481,13 @@ fn each_error_of_aws_has_words_of_ours() {
             "get new ones; they are temporary",
         ),
         (
+            "AccessDeniedException",
+            "The security token included in the request is expired",
+            77,
+            "the credentials have expired (credentials: AWS_ACCESS_KEY_ID)",
+            "get new ones; they are temporary",
+        ),
+        (
             "InvalidSignatureException",
             "Signature expired: 20150830T123600Z is now earlier than 20261126T074217Z",
             77,

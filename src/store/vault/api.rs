@@ -175,6 +175,10 @@ impl Trouble {
                 Err(_) => Self::Absent,
             },
             400 if says("unknown role") => Self::NoRole,
+            400 if says("failed to renew entry") => Self::Other(
+                unavailable("the engine cannot renew the lease now (400)".into())
+                    .hint("what it makes users in may be away, or the role or the user be gone: see the server's log"),
+            ),
             412 => Self::Other(
                 unavailable("the server has not seen the latest state yet (412)".into()).hint("is it cut off from the active one?"),
             ),

@@ -145,6 +145,16 @@ impl MiniStack {
         element(&answer, "Arn")
     }
 
+    /// Credentials of a role for so many seconds, as STS calls their parts.
+    #[track_caller]
+    pub fn session(&self, role: &str, seconds: u64) -> Value {
+        let form = format!("Version=2011-06-15&Action=AssumeRole&RoleSessionName=tests&DurationSeconds={seconds}&RoleArn={role}");
+        let (status, answer) = self.signed(&Keys::root(), "sts", REGION, &[], &form);
+        assert_eq!(status, 200, "{answer}");
+        let part = |name: &str| element(&answer, name);
+        json!({"AccessKeyId": part("AccessKeyId"), "SecretAccessKey": part("SecretAccessKey"), "SessionToken": part("SessionToken")})
+    }
+
     #[track_caller]
     fn iam(&self, fields: &[(&str, &str)]) -> String {
         let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
