@@ -353,15 +353,17 @@ impl<'a> State<'a> {
         for (kind, result) in &changed.asked {
             self.metrics.accessed(kind, result);
         }
-        for (index, looked) in self.tracked.changed(changed, &mut self.metrics, now) {
-            self.settle(index, &looked);
-        }
+        let splay = self.tracked.longest_splay(changed, now);
+        let settled = self.tracked.changed(changed, &mut self.metrics, now);
         if let Ok(made) = &changed.outcome {
             self.is_dirty = true;
             if !made.deliveries.is_empty() {
                 self.sweep = Some(now);
-                self.actions.changed(&changed.changed_members(), made, now);
+                self.actions.changed(&changed.changed_members(), made, splay, now);
             }
+        }
+        for (index, looked) in settled {
+            self.settle(index, &looked);
         }
     }
 

@@ -188,6 +188,13 @@ impl Plan {
         })
     }
 
+    /// Whether the program is not to be without a secret: somewhere it is neither optional nor has a default.
+    #[must_use]
+    pub fn is_required(&self, secret: &Reference) -> bool {
+        let mut same = self.references().map(|(_, reference)| reference).filter(|reference| reference.same_secret(secret));
+        same.any(|reference| !reference.options.optional && reference.options.default.is_none())
+    }
+
     /// The names of all variables that the program gets for sure. An empty one counts as unset.
     #[must_use]
     pub fn names(&self) -> BTreeSet<Vec<u8>> {
@@ -493,6 +500,9 @@ impl Planner<'_> {
         }
         self.plan.rotation = rotation::of(&self.plan, self.arguments, self.config);
         let (problems, warnings) = rotation::check(&self.plan, self.arguments, self.config);
+        if matches!(self.arguments.command, Command::Exec | Command::Write) {
+            self.plan.rotation = None;
+        }
         self.problems.extend(problems);
         for warning in warnings {
             self.warn(warning);

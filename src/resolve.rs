@@ -254,6 +254,9 @@ impl Answers {
         };
         let leased = |answer: &Answer| {
             let Some(Life::Leased(lease)) = answer.life() else { return None };
+            if plan.rotation.as_ref().is_some_and(|rotation| rotation.watched(&answer.reference).is_some()) {
+                return None;
+            }
             let lease = humantime::format_duration(lease.term.duration);
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
             about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))

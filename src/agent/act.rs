@@ -115,7 +115,7 @@ impl<'a> Actions<'a> {
     }
 
     /// Secrets have changed, and are in place.
-    pub fn changed(&mut self, members: &[usize], made: &Made, now: Moment) {
+    pub fn changed(&mut self, members: &[usize], made: &Made, longest_splay: Duration, now: Moment) {
         let plan = self.agent.plan;
         for &member in members {
             let watched = &self.agent.rotation.watched[member];
@@ -125,7 +125,7 @@ impl<'a> Actions<'a> {
             if names.is_empty() {
                 continue;
             }
-            let splay = self.agent.rotation.splay.mul_f64(random::fraction());
+            let splay = self.agent.rotation.splay.mul_f64(random::fraction()).min(longest_splay);
             if let Some(action) = self.list.iter_mut().find(|action| *action.what == watched.on_change) {
                 action.names.extend(names);
                 action.debounce.change(now, splay);

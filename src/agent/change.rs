@@ -70,11 +70,19 @@ pub enum Trouble {
 
 impl Trouble {
     /// What there is to tell; what is told of the mate is enough for that one.
-    pub fn problem(&self) -> Option<&Problem> {
+    pub fn problems(&self) -> &[Problem] {
         match self {
-            Self::Mate(..) => None,
-            Self::Useless(problems) => problems.first(),
-            Self::Unwritten(problem) | Self::Refused(problem) => Some(problem),
+            Self::Mate(..) => &[],
+            Self::Useless(problems) => problems,
+            Self::Unwritten(problem) | Self::Refused(problem) => std::slice::from_ref(problem),
+        }
+    }
+
+    /// The cause, in words.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Mate(reference, failure) => format!("{reference}, which goes with it: {}", failure.cause),
+            _ => self.problems().first().map_or_else(String::new, |problem| problem.cause.clone()),
         }
     }
 
@@ -117,7 +125,7 @@ impl Agent<'_> {
         let missing = mates.iter().find_map(|answer| {
             let failure = answer.result.as_ref().err()?;
             // Without it there is a default, or nothing.
-            let is_needed = failure.kind != FailureKind::NotFound || self.is_needed(&answer.reference);
+            let is_needed = failure.kind != FailureKind::NotFound || self.plan.is_required(&answer.reference);
             is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
         });
         let members = self.members(new.iter().chain(&mates), &triggers);
@@ -151,11 +159,6 @@ impl Agent<'_> {
             }
         }
         mates
-    }
-
-    fn is_needed(&self, secret: &Reference) -> bool {
-        let same = self.plan.references().map(|(_, reference)| reference).filter(|reference| reference.same_secret(secret));
-        same.into_iter().any(|reference| !reference.options.optional && reference.options.default.is_none())
     }
 
     fn members<'b>(&self, answers: impl Iterator<Item = &'b Answer>, triggers: &[Reference]) -> Vec<Member> {

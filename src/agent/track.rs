@@ -1,16 +1,17 @@
 //! What is known of the watched secrets: versions, digests, leases, and when each is looked at next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Agent;
-use super::change::{Changed, Trouble};
+use super::change::{Changed, Member, Trouble};
 use super::memory::{Known, Memory};
 use crate::control::Looked;
 use crate::health;
 use crate::metrics::{Metrics, Rotation as Rotated};
 use crate::plan::{Delivery, Plan, Target, Watched};
+use crate::reference::Reference;
 use crate::report::{self, Problem};
 use crate::resolve::{Answer, Answers, Secrets, Value};
 use crate::rotation::schedule::{Schedule, Step};
@@ -21,6 +22,9 @@ use crate::sys::random;
 
 /// Events of files can be missed (binds of Docker Desktop, NFS): this often files are looked at anyway.
 const FILE_PERIOD: Duration = Duration::from_secs(30);
+
+/// So long a program may be without the password that is good now.
+const NO_OVERLAP: Duration = Duration::from_secs(2);
 
 /// All watched secrets.
 pub struct Tracked<'a> {
@@ -40,6 +44,8 @@ struct Secret<'a> {
     component: usize,
     path: Option<PathBuf>,
     is_touched: bool,
+    /// Whether it is to be looked at once more when what is under way is over: that may have begun too early to see the last change.
+    is_wanted: bool,
     version: Option<Version>,
     lease: Option<Lease>,
     is_renewing: bool,
@@ -73,6 +79,7 @@ impl<'a> Tracked<'a> {
                 component,
                 path: store::path(&watched.reference, &plan.settings),
                 is_touched: false,
+                is_wanted: false,
                 version: None,
                 lease: None,
                 is_renewing: false,
@@ -177,22 +184,37 @@ impl<'a> Tracked<'a> {
 
     /// Looks at the files that something happened to.
     pub fn look_at_touched(&mut self, now: Moment) {
-        for secret in self.secrets.iter_mut().filter(|secret| secret.is_touched) {
-            secret.is_touched = false;
-            secret.schedule.hurry(now);
-        }
+        self.look_at(now, |secret| std::mem::take(&mut secret.is_touched));
     }
 
     /// Looks at everything, and tells what that is.
     pub fn look_at_all(&mut self, now: Moment) -> Vec<usize> {
-        self.secrets.iter_mut().for_each(|secret| secret.schedule.hurry(now));
+        self.look_at(now, |_| true);
         (0..self.secrets.len()).collect()
     }
 
     /// Looks at the leased secrets of a store: their leases end with its last login.
     pub fn look_at_leased(&mut self, store: &str, now: Moment) {
-        for secret in self.secrets.iter_mut().filter(|secret| secret.lease.is_some() && secret.watched.reference.store_name() == store) {
-            secret.schedule.hurry(now);
+        self.look_at(now, |secret| secret.lease.is_some() && secret.watched.reference.store_name() == store);
+    }
+
+    fn look_at(&mut self, now: Moment, mut is_meant: impl FnMut(&mut Secret) -> bool) {
+        for secret in &mut self.secrets {
+            if is_meant(secret) {
+                secret.is_wanted = self.busy[secret.component] > 0 || secret.is_renewing;
+                secret.schedule.hurry(now);
+            }
+        }
+    }
+
+    /// What was under way is over. Those that are wanted once more are looked at now, and nothing is said of them before.
+    fn over(&mut self, settled: &mut Vec<(usize, Looked)>, now: Moment) {
+        for (index, secret) in self.secrets.iter_mut().enumerate() {
+            if secret.is_wanted && self.busy[secret.component] == 0 && !secret.is_renewing {
+                secret.is_wanted = false;
+                secret.schedule.hurry(now);
+                settled.retain(|(settled, _)| *settled != index);
+            }
         }
     }
 
@@ -246,6 +268,9 @@ impl<'a> Tracked<'a> {
             {
                 secret.is_renewing = true;
                 due.push((index, renew, lease.id.clone(), lease.term.duration));
+            } else if is_due && secret.lease.is_none() {
+                // Nothing to renew after all.
+                secret.schedule.hurry(now);
             }
         }
         due
@@ -264,6 +289,7 @@ impl<'a> Tracked<'a> {
             }
             Err(failure) => secret.schedule.failed(now, random::fraction(), &failure),
         }
+        self.over(&mut Vec::new(), now);
     }
 
     /// Takes down what stores answered, and sorts out what is new.
@@ -299,6 +325,7 @@ impl<'a> Tracked<'a> {
             self.busy[component] -= 1;
             self.go_on_with_those_that_wait_for(index, now);
         }
+        self.over(&mut sorted.settled, now);
         sorted
     }
 
@@ -318,7 +345,7 @@ impl<'a> Tracked<'a> {
         let plan = self.agent.plan;
         let secret = &mut self.secrets[index];
         secret.schedule.failed(now, random::fraction(), failure);
-        let is_optional = failure.kind == store::FailureKind::NotFound && !is_required(plan, secret.watched);
+        let is_optional = failure.kind == store::FailureKind::NotFound && !plan.is_required(&secret.watched.reference);
         if is_optional && secret.version.is_none() {
             secret.succeeded(now);
         } else if secret.failure.as_deref() != Some(&failure.cause) {
@@ -351,15 +378,15 @@ impl<'a> Tracked<'a> {
                 }
             }
             Err(trouble) => {
-                let cause = trouble.problem().map_or_else(String::new, |problem| problem.cause.clone());
+                let cause = trouble.cause();
                 for member in changed.members.iter().filter(|member| member.is_new) {
                     let secret = &mut self.secrets[member.index];
                     metrics.rotated(secret.kind, if matches!(trouble, Trouble::Refused(_)) { Rotated::Refused } else { Rotated::Failed });
                     secret.waits_for = trouble.failed_mate(self.agent);
                     secret.schedule.failed(now, random::fraction(), &trouble.failure());
-                    if let Some(problem) = trouble.problem().filter(|_| secret.failure.as_deref() != Some(&cause)) {
+                    if secret.failure.as_deref() != Some(&cause) {
                         secret.failure = Some(cause.clone());
-                        report::warn_of(std::slice::from_ref(problem));
+                        report::warn_of(trouble.problems());
                     }
                     let code = trouble.failure().code();
                     settled.push((member.index, Looked::Failed(code, cause.clone())));
@@ -371,6 +398,7 @@ impl<'a> Tracked<'a> {
                 }
             }
         }
+        self.over(&mut settled, now);
         settled
     }
 
@@ -385,6 +413,16 @@ impl<'a> Tracked<'a> {
         for (delivery, digest) in digests {
             self.digests[*delivery] = *digest;
         }
+    }
+
+    /// How long an action that follows from a change may be put off: a static role's old password is not good any more, and a leased one not for ever.
+    pub fn longest_splay(&self, changed: &Changed, now: Moment) -> Duration {
+        let of = |member: &Member| match (&member.life, self.secrets[member.index].schedule.end()) {
+            (Life::Rotated(_), _) => NO_OVERLAP,
+            (_, Some(end)) => end.saturating_sub(now) / 4,
+            _ => Duration::MAX,
+        };
+        changed.members.iter().filter(|member| member.is_new).map(of).min().unwrap_or(Duration::MAX)
     }
 
     /// The digests of what was delivered.
@@ -416,7 +454,7 @@ impl<'a> Tracked<'a> {
             names: deliveries(plan, secret.watched).map(|delivery| delivery.name.clone()).collect(),
             reference: secret.watched.reference.whole().to_string(),
             store: secret.kind,
-            is_required: is_required(plan, secret.watched),
+            is_required: plan.is_required(&secret.watched.reference),
             last_success: secret.last_success,
             next_look: Some(secret.schedule.next()),
             expires: secret.schedule.end(),
@@ -425,7 +463,7 @@ impl<'a> Tracked<'a> {
         self.secrets.iter().map(state).collect()
     }
 
-    fn index(&self, reference: &crate::reference::Reference) -> Option<usize> {
+    fn index(&self, reference: &Reference) -> Option<usize> {
         self.secrets.iter().position(|secret| secret.watched.reference.same_secret(reference))
     }
 }
@@ -472,7 +510,7 @@ fn name(watched: &Watched) -> String {
     format!("{}:{}", watched.reference.store_name(), watched.reference.whole())
 }
 
-fn is_same_store(one: &crate::reference::Reference, other: &crate::reference::Reference) -> bool {
+fn is_same_store(one: &Reference, other: &Reference) -> bool {
     one.scheme == other.scheme && one.store_name() == other.store_name()
 }
 
@@ -490,12 +528,6 @@ fn about(plan: &Plan, watched: &Watched, problem: Problem) -> Problem {
     }
 }
 
-/// Whether a program is not to be without the secret.
-fn is_required(plan: &Plan, watched: &Watched) -> bool {
-    let references = plan.references().map(|(_, reference)| reference).filter(|reference| reference.same_secret(&watched.reference));
-    references.into_iter().any(|reference| !reference.options.optional && reference.options.default.is_none())
-}
-
 /// Which secrets belong together, by a number for each: they share a delivery, or a group of files that changes as a whole.
 fn components(plan: &Plan, watched: &[Watched]) -> Vec<usize> {
     let mut components: Vec<usize> = (0..watched.len()).collect();
@@ -508,7 +540,7 @@ fn components(plan: &Plan, watched: &[Watched]) -> Vec<usize> {
         let is_in = |index: &usize| delivery.value.references().any(|reference| reference.same_secret(&watched[*index].reference));
         (0..watched.len()).filter(is_in).collect()
     };
-    let mut groups: std::collections::BTreeMap<&str, BTreeSet<usize>> = std::collections::BTreeMap::new();
+    let mut groups: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     for delivery in &plan.deliveries {
         let members = of(delivery);
         join(&members);

@@ -103,6 +103,9 @@ pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Proble
     let configuration = |cause: &str, hint: &str| Problem::new(Code::Configuration, cause).hint(hint);
     let options = &arguments.options;
     let Some(rotation) = &plan.rotation else {
+        if options.metrics.is_some() && arguments.command == Command::Supervise {
+            warnings.push(configuration("nothing is watched, so that nobody stays who could be asked", "add --watch").about("--metrics"));
+        }
         return (problems, warnings);
     };
     let at = |problem: Problem| match &config.document.rotation {
@@ -114,6 +117,8 @@ pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Proble
         problems.push(at(configuration("this build of secret-init cannot ask a URL", "run a program: {exec: [program, argument]}")));
     }
     match arguments.command {
+        // A probe beside the container's program inherits what that was told by variables.
+        Command::Exec if arguments.command.is_aside() => return (problems, warnings),
         Command::Exec => {
             warnings.push(configuration(
                 "nothing is watched: with --exec nothing of secret-init stays",
