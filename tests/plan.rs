@@ -324,6 +324,25 @@ path \"secret/data/b\" { capabilities = [\"read\"] }
 }
 
 #[test]
+fn a_policy_of_what_is_watched_says_what_renewal_needs() {
+    let start = start().variable("A", "vault:secret/data/a#x").variable("B", "vault:database/creds/b?namespace=team#x").flag("--watch");
+    let expected = "\
+path \"secret/data/a\" { capabilities = [\"read\"] }
+path \"team/database/creds/b\" { capabilities = [\"read\"] }
+# To renew the login, and leases, if the token is made without the policy default; in other namespaces in any case:
+# path \"auth/token/lookup-self\" { capabilities = [\"read\"] }
+# path \"auth/token/renew-self\" { capabilities = [\"update\"] }
+# path \"sys/leases/renew\" { capabilities = [\"update\"] }
+# path \"team/sys/leases/renew\" { capabilities = [\"update\"] }
+# With --revoke-on-exit, to end leases that are left when the token is not ours to end:
+# path \"sys/leases/revoke\" { capabilities = [\"update\"] }
+# path \"team/sys/leases/revoke\" { capabilities = [\"update\"] }
+";
+    let outcome = start.flag("policy").flag("vault").finishes();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, expected), "{}", outcome.stderr);
+}
+
+#[test]
 fn a_policy_says_where_each_part_belongs() {
     let world = World::new();
     let config = world.file(

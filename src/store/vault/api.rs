@@ -175,7 +175,7 @@ impl Trouble {
                 Err(_) => Self::Absent,
             },
             400 if says("unknown role") => Self::NoRole,
-            400 if says("failed to renew entry") => Self::Other(
+            400 if says("failed to renew entry") && !says("past the max TTL") => Self::Other(
                 unavailable("the engine cannot renew the lease now (400)".into())
                     .hint("what it makes users in may be away, or the role or the user be gone: see the server's log"),
             ),
