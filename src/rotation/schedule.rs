@@ -32,13 +32,15 @@ pub struct Schedule {
     failures: u32,
     /// How long what we have was granted for, and when it ends.
     granted: Option<(Duration, Moment)>,
+    /// When the store itself makes another.
+    rotation: Option<Moment>,
 }
 
 impl Schedule {
     /// The first look is at a random moment of the period, so that those who started together do not come back together.
     #[must_use]
     pub fn new(period: Duration, now: Moment, random: f64) -> Self {
-        Self { period, next: now + period.mul_f64(random), step: Step::Fetch, failures: 0, granted: None }
+        Self { period, next: now + period.mul_f64(random), step: Step::Fetch, failures: 0, granted: None, rotation: None }
     }
 
     /// When it is due.
@@ -92,22 +94,26 @@ impl Schedule {
         }
         self.next = now + self.period.mul_f64(0.9 + 0.2 * random);
         self.step = Step::Fetch;
+        // It may be changed before its time too, and to read it makes none.
+        if let Some(rotation) = self.rotation.filter(|rotation| *rotation > now) {
+            self.next = self.next.min(rotation + MARGIN);
+        }
     }
 
     /// It was fetched, and is good for as long as that.
     pub fn fetched(&mut self, now: Moment, random: f64, life: &Life) {
         self.failures = 0;
         self.granted = None;
+        self.rotation = None;
         match life {
             Life::Lasting => self.unchanged(now, random),
             Life::Leased(Lease { term, .. }) => self.until_the_end(now, random, *term, term.duration),
             Life::Ending(duration) => {
                 self.until_the_end(now, random, Term { duration: *duration, is_renewable: false }, *duration);
             }
-            // It may be changed before its time too, and reading it makes none.
             Life::Rotated(duration) => {
+                self.rotation = Some(now + *duration);
                 self.unchanged(now, random);
-                self.next = self.next.min(now + *duration + MARGIN);
             }
         }
     }
@@ -229,8 +235,12 @@ mod tests {
         let mut schedule = Schedule::new(5 * MIN, NOW, 0.0);
         schedule.fetched(NOW, 0.5, &Life::Rotated(seconds(30)));
         assert_eq!(schedule.next(), NOW + seconds(31));
-        schedule.fetched(NOW, 0.5, &Life::Rotated(60 * MIN));
+        schedule.fetched(NOW, 0.5, &Life::Rotated(7 * MIN));
         assert_eq!(schedule.next(), NOW + 5 * MIN);
+        schedule.unchanged(NOW + 5 * MIN, 0.5);
+        assert_eq!(schedule.next(), NOW + 7 * MIN + seconds(1));
+        schedule.unchanged(NOW + 8 * MIN, 0.5);
+        assert_eq!(schedule.next(), NOW + 13 * MIN);
     }
 
     #[test]
