@@ -60,7 +60,8 @@ pub struct Refusal {
 ///
 /// It has to have a handler for it. That is no proof: a JVM, Go, Ruby and bash with a trap for its exit catch HUP and end by it, unless they are written otherwise, which
 /// nobody can see from outside. They are not told by a signal that nobody asked for, the default one. One that was asked for they get, and so does a process that has it
-/// blocked in all threads, as who waits for it by sigwait(3) or signalfd(2) has.
+/// blocked in all threads, as who waits for it by signalfd(2) has. Of one in sigwait(3) the kernel shows the signal as not blocked, so that it cannot be told from one that
+/// would end.
 ///
 /// What can be seen of a process is less when it is another user's, and is enough: see `runtime`.
 ///

@@ -93,7 +93,8 @@ impl Process {
         Some(Self { number, name: text[start + 1..end].to_vec(), parent: pid()?, group: pid()? })
     }
 
-    /// Whether it has this name: the kernel's, that of its first argument, or that of its file where we may see it.
+    /// Whether it has this name: the kernel's, that of its first argument, or that of its file where we may see it. None has no name at all, though the kernel's own threads
+    /// have no argument.
     pub fn is_called(&self, name: &[u8]) -> bool {
         let number = self.number;
         let is_last = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next() == Some(name);
@@ -101,7 +102,7 @@ impl Process {
             || read(format!("/proc/{number}/cmdline")).and_then(|line| Some(line.split(|&byte| byte == 0).next()?.to_vec()));
         let file = || std::fs::read_link(format!("/proc/{number}/exe")).ok().map(|path| path.into_os_string().into_encoded_bytes());
         let is_file = |path: Vec<u8>| is_last(path.strip_suffix(b" (deleted)").unwrap_or(&path));
-        self.name == name || first_argument().is_some_and(|path| is_last(&path)) || file().is_some_and(is_file)
+        !name.is_empty() && (self.name == name || first_argument().is_some_and(|path| is_last(&path)) || file().is_some_and(is_file))
     }
 }
 
