@@ -228,6 +228,10 @@ pub fn split(path: &str) -> (&str, &str) {
 
 /// Opens a directory, and makes it when it is not there.
 pub fn make_directory(parent: &Below, name: &str) -> Result<OwnedFd, Errno> {
+    match open_directory(parent, name) {
+        Err(Errno::ENOENT) => {}
+        opened => return opened,
+    }
     let mode = Mode::from_bits_truncate(Directory::MODE_BELOW);
     let is_new = match nix::sys::stat::mkdirat(parent, name, mode) {
         Ok(()) => true,

@@ -80,6 +80,11 @@ impl<'a> Draft<'a> {
         nix::fcntl::renameat(&self.opened, from, parent, name)
     }
 
+    /// What was made for it is of use now.
+    pub fn keep_prepared(&mut self) {
+        self.made.clear();
+    }
+
     /// Lets the users of a group in, as far as the files do.
     pub fn open_to(&self, group: u32) -> Result<(), (&'static str, Errno)> {
         nix::unistd::fchown(&self.opened, None, Some(Gid::from_raw(group))).map_err(|errno| ("its group cannot be set", errno))?;
@@ -93,7 +98,7 @@ impl Drop for Draft<'_> {
         for path in &self.made {
             let (parent, name) = split(path);
             if let Ok(parent) = self.directory.walk(parent, open_directory) {
-                // It fails for those that something was moved to, as it should.
+                // It fails for those that something was moved to before something else failed, as it should.
                 let _ = nix::unistd::unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
             }
         }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
@@ -12,7 +12,7 @@ use super::directory::{Below, Directory};
 use crate::plan::File;
 use crate::report::{Code, Problem, printable};
 use crate::secret::Secret;
-use crate::store;
+use crate::store::LARGEST;
 use crate::user::Ownership;
 
 /// One file and what is to be in it.
@@ -29,31 +29,28 @@ pub struct Wanted<'plan, 'value> {
 
 /// Whether a file has these bytes already, this mode, this owner, and no other name.
 pub fn is_right(parent: &Below, name: &str, content: &[u8], mode: u32, owner: Option<Ownership>) -> bool {
-    open(parent, name, mode, owner, content.len()).and_then(|file| read(file, content.len())).is_some_and(|there| there.expose() == content)
+    self::content(parent, name, mode, owner).is_ok_and(|there| there.is_some_and(|there| there.expose() == content))
 }
 
-/// What is in a file, if it is as we make it: of this mode and this owner, and without another name.
-pub fn content(parent: &Below, name: &str, mode: u32, owner: Option<Ownership>) -> Option<Secret> {
-    let length = nix::sys::stat::fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?.st_size;
-    let length = usize::try_from(length).ok().filter(|&length| length <= store::LARGEST)?;
-    read(open(parent, name, mode, owner, length)?, length)
-}
-
-fn open(parent: &Below, name: &str, mode: u32, owner: Option<Ownership>, length: usize) -> Option<std::fs::File> {
+/// What is in a file; nothing when there is none, or it is not as we make it: of this mode and this owner, and without another name.
+pub fn content(parent: &Below, name: &str, mode: u32, owner: Option<Ownership>) -> Result<Option<Secret>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::openat(parent, name, flags, Mode::empty()).ok()?;
-    let status = nix::sys::stat::fstat(&file).ok()?;
+    let file = match nix::fcntl::openat(parent, name, flags, Mode::empty()) {
+        // Root without the capability DAC_OVERRIDE may not read what it gave away.
+        Err(Errno::EACCES) => return Err(Errno::EACCES),
+        Err(_) => return Ok(None),
+        Ok(file) => file,
+    };
+    let status = nix::sys::stat::fstat(&file)?;
     let is_owned = match owner {
         Some(owner) => owner == Ownership { uid: status.st_uid, gid: status.st_gid },
         None => status.st_uid == nix::unistd::geteuid().as_raw(),
     };
     let is_as_we_make_it = status.st_mode == SFlag::S_IFREG.bits() | mode && status.st_nlink == 1 && is_owned;
-    (is_as_we_make_it && usize::try_from(status.st_size) == Ok(length)).then(|| file.into())
-}
-
-fn read(mut file: std::fs::File, length: usize) -> Option<Secret> {
-    let mut content = Secret::new(vec![0; length]);
-    file.read_exact(content.expose_mut()).is_ok().then_some(content)
+    let length = usize::try_from(status.st_size).ok().filter(|&length| is_as_we_make_it && length <= LARGEST);
+    let mut content = Secret::new(vec![0; length.unwrap_or(0)]);
+    let is_whole = length.is_some() && std::fs::File::from(file).read_exact(content.expose_mut()).is_ok();
+    Ok(is_whole.then_some(content))
 }
 
 /// Makes a file that was not there before, readable for us alone.

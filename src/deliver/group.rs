@@ -79,11 +79,10 @@ impl<'a> Generation<'a> {
         if let Some(earlier) = earlier {
             touch(&group, &earlier);
         }
-        let links = self.links.iter().rev().map(|(link, name)| (link.as_str(), *name));
-        std::iter::once((self.current.as_str(), CURRENT))
-            .chain(links)
-            .try_for_each(|(link, name)| draft.publish(link, &group, name))
-            .map_err(failed)?;
+        draft.publish(&self.current, &group, CURRENT).map_err(failed)?;
+        for (link, name) in &self.links {
+            draft.publish(link, &group, name).map_err(failed)?;
+        }
         for name in names(&group) {
             if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
                 let _ = nix::unistd::unlinkat(&group, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -126,11 +125,15 @@ pub fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
     links == wanted.len() && names(&inside).len() == wanted.len() && wanted.iter().all(is_there)
 }
 
-/// What is in a file of the current generation, if it is as we make it.
-pub fn content(directory: &Directory, file: &File, owner: Option<Ownership>) -> Option<Secret> {
+/// What is in a file of the current generation; nothing when there is none, or it is not as we make it.
+pub fn content(directory: &Directory, file: &File, owner: Option<Ownership>) -> Result<Option<Secret>, Problem> {
     let (parent, name) = split(&file.path);
-    let group = directory.walk(parent, open_directory).ok()?;
-    files::content(&open_current(&group)?, name, file.mode, owner)
+    let current = directory.walk(parent, open_directory).ok().and_then(|group| open_current(&group));
+    let Some(current) = current else { return Ok(None) };
+    files::content(&current, name, file.mode, owner).map_err(|errno| {
+        files::problem(directory, &file.path, "cannot be read", errno)
+            .hint("what was given to the program's user takes the capability DAC_OVERRIDE")
+    })
 }
 
 /// Removes generations that nobody reads any more, and tells when the next can go.

@@ -1,6 +1,6 @@
 //! What can fail comes first, and nobody sees it; then each file gets its name by one rename.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::draft::Draft;
 use super::files::{self, Wanted};
 use super::group::{self, Generation};
 use super::manifest::{self, MANIFEST, collide};
-use crate::plan::{Plan, Target};
+use crate::plan::{Delivery, File, Plan, Target};
 use crate::report::{Code, Problem};
 use crate::resolve::Value;
 use crate::secret::Secret;
@@ -50,31 +50,20 @@ impl<'a> Staged<'a> {
         let mut staged = Self::empty(place.directory.as_ref());
         let Some(directory) = staged.directory else { return Ok(staged) };
         let values: BTreeMap<usize, &Value> = changed.iter().copied().collect();
-        let given = |index: usize| match values.get(&index) {
-            Some(Value::Secret(secret)) => Some(secret),
-            _ => None,
-        };
-        let files = || {
-            plan.deliveries.iter().enumerate().filter_map(|(index, delivery)| match &delivery.target {
-                Target::File(file) => Some((index, delivery, file)),
-                Target::Variable(_) | Target::Variables => None,
-            })
-        };
-        let of_groups = files().filter(|(index, _, file)| file.group.is_some() && values.contains_key(index));
+        let kept = if absent == Absent::Stays { kept(place, directory, plan, &values)? } else { BTreeMap::new() };
+        let of_groups = files_of(plan).filter(|(index, _, file)| file.group.is_some() && values.contains_key(index));
         let mut groups: BTreeMap<&str, Vec<Wanted>> = of_groups.map(|(_, _, file)| (file.parent(), Vec::new())).collect();
-        let is_kept = |index: usize, path: &str| absent == Absent::Stays && groups.contains_key(path) && given(index).is_none();
-        let kept: BTreeMap<usize, Secret> = files()
-            .filter(|(index, _, file)| file.group.is_some() && is_kept(*index, file.parent()))
-            .filter_map(|(index, _, file)| Some((index, group::content(directory, file, place.owner(index, file))?)))
-            .collect();
         let mut singles = Vec::new();
-        for (index, delivery, file) in files() {
-            if let Some(secret) = given(index).or_else(|| kept.get(&index)) {
-                let wanted = Wanted { file, name: &delivery.name, secret, owner: place.owner(index, file) };
-                match groups.get_mut(file.parent()).filter(|_| file.group.is_some()) {
-                    Some(group) => group.push(wanted),
-                    None => singles.push(wanted),
-                }
+        for (index, delivery, file) in files_of(plan) {
+            let secret = match values.get(&index) {
+                Some(Value::Secret(secret)) => Some(secret),
+                _ => kept.get(&index),
+            };
+            let Some(secret) = secret else { continue };
+            let wanted = Wanted { file, name: &delivery.name, secret, owner: place.owner(index, file) };
+            match groups.get_mut(file.parent()).filter(|_| file.group.is_some()) {
+                Some(group) => group.push(wanted),
+                None => singles.push(wanted),
             }
         }
         let reserved = directory.reserved();
@@ -104,8 +93,7 @@ impl<'a> Staged<'a> {
             }
             // The one thing that a rename cannot replace, and then others would already have their new names.
             if kind(&parent, own) == SFlag::S_IFDIR {
-                let what = "cannot be replaced: is a directory";
-                return Err(files::problem(directory, &file.path, what, Errno::EISDIR));
+                return Err(files::problem(directory, &file.path, "cannot be replaced", Errno::EISDIR));
             }
         }
         let draft = self.draft(directory, &file.path)?;
@@ -208,8 +196,31 @@ impl<'a> Staged<'a> {
         for (path, name) in self.files {
             publish(draft, directory, path).map_err(|problem| problem.about(name))?;
         }
-        self.groups.into_iter().try_for_each(|group| group.commit(draft))
+        self.groups.into_iter().try_for_each(|group| group.commit(draft))?;
+        draft.keep_prepared();
+        Ok(())
     }
+}
+
+/// The files of a plan, each with the number of its delivery.
+fn files_of(plan: &Plan) -> impl Iterator<Item = (usize, &Delivery, &File)> {
+    plan.deliveries.iter().enumerate().filter_map(|(index, delivery)| match &delivery.target {
+        Target::File(file) => Some((index, delivery, file)),
+        Target::Variable(_) | Target::Variables => None,
+    })
+}
+
+/// What the next generations of groups take over from the current ones: what is not given.
+fn kept(place: &Place, directory: &Directory, plan: &Plan, values: &BTreeMap<usize, &Value>) -> Result<BTreeMap<usize, Secret>, Problem> {
+    let of_groups = || files_of(plan).filter(|(_, _, file)| file.group.is_some());
+    let changed: BTreeSet<&str> = of_groups().filter(|(index, ..)| values.contains_key(index)).map(|(_, _, file)| file.parent()).collect();
+    let is_given = |index: &usize| matches!(values.get(index), Some(Value::Secret(_)));
+    let mut kept = BTreeMap::new();
+    for (index, delivery, file) in of_groups().filter(|(index, _, file)| changed.contains(file.parent()) && !is_given(index)) {
+        let content = group::content(directory, file, place.owner(index, file)).map_err(|problem| problem.about(&delivery.name))?;
+        kept.extend(content.map(|content| (index, content)));
+    }
+    Ok(kept)
 }
 
 fn publish(draft: &Draft, directory: &Directory, path: &str) -> Result<(), Problem> {
