@@ -248,7 +248,7 @@ async fn hear(link: &AsyncFd<OwnedFd>, master: &Master<'_>) -> Told {
 
 impl<'a> State<'a> {
     fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning, now: Moment) -> Self {
-        let actions = Actions::new(agent, supervisor);
+        let mut actions = Actions::new(agent, supervisor);
         let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);
         let mut metrics = Metrics::new(stores, actions.words());
         let (tracked, memory) = match beginning {
@@ -258,7 +258,10 @@ impl<'a> State<'a> {
                 }
                 (Tracked::of_start(agent, &answers, &secrets, now), memory)
             }
-            Beginning::Memory(memory) => (Tracked::of_memory(agent, &memory, now), memory),
+            Beginning::Memory(memory) => {
+                actions.go_on(&memory.pending, now);
+                (Tracked::of_memory(agent, &memory, now), memory)
+            }
         };
         let running = FuturesUnordered::new();
         let mut state = Self {
@@ -300,7 +303,7 @@ impl<'a> State<'a> {
             self.running.push(Box::pin(async move { Event::Renewed(index, renew.renew(&lease, duration).await) }));
         }
         self.logins.begin_what_is_due(&self.running, now);
-        self.actions.begin_what_is_due(&self.tracked, &self.running, &mut self.metrics, now);
+        self.is_dirty |= self.actions.begin_what_is_due(&self.tracked, &self.running, &mut self.metrics, now);
     }
 
     fn touched(&mut self, paths: &[std::path::PathBuf]) {
@@ -314,16 +317,16 @@ impl<'a> State<'a> {
         let now = clock::now();
         match event {
             Event::Looked(answers) => self.looked(answers, now),
-            Event::Changed(changed) => self.changed(&changed, now),
+            Event::Changed(changed) => self.changed(*changed, now),
             Event::Renewed(index, result) => {
                 self.is_dirty |= result.is_ok();
                 self.tracked.renewed(index, result, now);
             }
             Event::Login(event) => self.logins.happened(&event, now),
             Event::Acted(index, result) => {
+                self.is_dirty = true;
                 if let Some(done) = self.actions.acted(index, result, &mut self.metrics, now) {
                     self.tracked.delivered(&done.members, &done.digests, now);
-                    self.is_dirty = true;
                 }
             }
         }
@@ -349,12 +352,17 @@ impl<'a> State<'a> {
         }
     }
 
-    fn changed(&mut self, changed: &Changed, now: Moment) {
+    fn changed(&mut self, mut changed: Changed, now: Moment) {
+        if changed.outcome.is_ok() {
+            // What could not be put in place before, and now went along with another.
+            let is_news = |member: &change::Member| self.tracked.version(member.index) != Some(&member.version);
+            changed.members.iter_mut().for_each(|member| member.is_new |= is_news(member));
+        }
         for (kind, result) in &changed.asked {
             self.metrics.accessed(kind, result);
         }
-        let splay = self.tracked.longest_splay(changed, now);
-        let settled = self.tracked.changed(changed, &mut self.metrics, now);
+        let splay = self.tracked.longest_splay(&changed, now);
+        let settled = self.tracked.changed(&changed, &mut self.metrics, now);
         if let Ok(made) = &changed.outcome {
             self.is_dirty = true;
             if !made.deliveries.is_empty() {
@@ -416,6 +424,7 @@ impl<'a> State<'a> {
             }
         }
         self.tracked.note(&mut self.memory);
+        self.memory.pending = self.actions.pending();
         if let Some(memory) = self.memory.write() {
             supervisor.remember(&memory);
             self.is_dirty = false;

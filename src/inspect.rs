@@ -36,7 +36,23 @@ pub fn plan(plan: &Plan) -> String {
             let _ = write!(text, "\n{heading}:\n{}", table(&rows));
         }
     }
+    if let Some(rotation) = &plan.rotation {
+        let mut rows = vec![["WATCHED", "HOW", "ON CHANGE"].map(str::to_owned)];
+        rows.extend(rotation.watched.iter().map(|watched| {
+            let how = if is_remote(&watched.reference) { every(watched.period) } else { "events".to_owned() };
+            [watched.reference.whole().to_string(), how, watched.on_change.to_string()]
+        }));
+        let _ = write!(text, "\n{}", table(&rows));
+    }
     text
+}
+
+fn is_remote(reference: &Reference) -> bool {
+    store::row(reference.scheme).is_some_and(|row| row.is_remote)
+}
+
+fn every(period: Duration) -> String {
+    format!("every {}", humantime::format_duration(period))
 }
 
 /// Fetches everything, prints the table of results, and gives the exit code of a start.

@@ -92,6 +92,19 @@ impl<'a> Actions<'a> {
         Self { agent, supervisor, program: None, list, pause: FIRST_PAUSE, restarted: None }
     }
 
+    /// Goes on after an agent that died: what it has put in place and nobody was told of is still to be told.
+    pub fn go_on(&mut self, pending: &[BTreeSet<String>], now: Moment) {
+        for (action, names) in self.list.iter_mut().zip(pending).filter(|(_, names)| !names.is_empty()) {
+            action.names.clone_from(names);
+            action.debounce.change(now, Duration::ZERO);
+        }
+    }
+
+    /// What is in place and is still to be told, by action.
+    pub fn pending(&self) -> Vec<BTreeSet<String>> {
+        self.list.iter().map(|action| action.names.clone()).collect()
+    }
+
     /// The names of the actions.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         self.list.iter().map(|action| action.what.word())
@@ -135,21 +148,23 @@ impl<'a> Actions<'a> {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due, and tells whether anything was.
     pub fn begin_what_is_due(
         &mut self,
         tracked: &Tracked<'a>,
         running: &FuturesUnordered<Running<'a>>,
         metrics: &mut Metrics,
         now: Moment,
-    ) {
+    ) -> bool {
         if self.supervisor.is_some() && self.program.is_none() {
-            return;
+            return false;
         }
+        let mut is_any = false;
         for index in 0..self.list.len() {
             if self.list[index].is_busy || !self.list[index].debounce.take(now) {
                 continue;
             }
+            is_any = true;
             match self.list[index].what {
                 OnChange::Signal(signal) => self.signal(index, *signal, metrics, now),
                 OnChange::Restart => self.restart(index, tracked, running, now),
@@ -171,6 +186,7 @@ impl<'a> Actions<'a> {
                 OnChange::Nothing => {}
             }
         }
+        is_any
     }
 
     fn begin(&mut self, index: usize, running: &FuturesUnordered<Running<'a>>, action: impl Future<Output = Result<(), Problem>> + 'a) {

@@ -1,6 +1,6 @@
 //! What an agent leaves for one after it, should it die: who logs in and how, what is lent to us, and what the program was told. Never a secret that is delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -27,6 +27,8 @@ pub struct Memory {
     pub delivered: BTreeMap<String, String>,
     /// What is known of the watched secrets, by their references.
     pub secrets: BTreeMap<String, Known>,
+    /// The deliveries that have changed and that an action is still to follow for, by the place of the action in the plan.
+    pub pending: Vec<BTreeSet<String>>,
     /// What the stores need to go on with the same login, in base64, by their names.
     stores: BTreeMap<String, String>,
 }

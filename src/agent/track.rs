@@ -425,6 +425,11 @@ impl<'a> Tracked<'a> {
         changed.members.iter().filter(|member| member.is_new).map(of).min().unwrap_or(Duration::MAX)
     }
 
+    /// The version of a secret that the program has.
+    pub fn version(&self, index: usize) -> Option<&Version> {
+        self.secrets[index].version.as_ref()
+    }
+
     /// The digests of what was delivered.
     pub fn digests(&self) -> Vec<Option<Digest>> {
         self.digests.clone()

@@ -1,5 +1,6 @@
 //! `rotation:`, what to do when a secret changes.
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::Text;
 use super::read::{Faults, Read, Scalar, mapping};
 use super::yaml::{Node, Value};
 use crate::reference;
+use crate::report::printable;
 
 mapping! {
     /// What to do when a secret changes.
@@ -145,6 +147,21 @@ impl OnChange {
             "exit" => Some(Self::Exit(0)),
             "none" => Some(Self::Nothing),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OnChange {
+    /// For people. A URL, and what a program is given, may say more than they should.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => {
+                let signal = signal.unwrap_or(Signal::SIGHUP).as_str();
+                write!(out, "signal {}", signal.trim_start_matches("SIG"))
+            }
+            Self::Exec(Command(words)) => write!(out, "exec {}", printable(words.first().map_or("", String::as_str).as_bytes())),
+            Self::Exit(code) => write!(out, "exit {code}"),
+            Self::Restart | Self::Http(_) | Self::Nothing => out.write_str(self.word()),
         }
     }
 }

@@ -90,6 +90,13 @@ impl Companion {
         self.alive.as_ref().is_some_and(|(process, _)| *process == child)
     }
 
+    /// Makes it end, if it lives.
+    pub fn kill(&self) {
+        if let Some((process, _)) = &self.alive {
+            signal::send(*process, Signal::KILL);
+        }
+    }
+
     /// It has died.
     pub fn died(&mut self) {
         // What it said before that counts as far as it is to be remembered.

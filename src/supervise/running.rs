@@ -26,13 +26,15 @@ pub struct Running<'a> {
     kill_at: Deadline,
     /// What comes when it has ended, if that is our own doing.
     then: Option<Then>,
+    /// Somebody wants the container to end: from then on nothing starts the program again.
+    is_to_end: bool,
 }
 
 impl<'a> Running<'a> {
     /// What was started.
     pub fn new(supervisor: &'a Supervisor<'a>, started: Started) -> Self {
         let Started { program, held, lock, agent } = started;
-        Self { supervisor, program, lock, agent, held, kill_at: Deadline::NEVER, then: None }
+        Self { supervisor, program, lock, agent, held, kill_at: Deadline::NEVER, then: None, is_to_end: false }
     }
 
     /// Lives as long as the program does, and gives its exit code.
@@ -69,7 +71,7 @@ impl<'a> Running<'a> {
     fn begin(&mut self) {
         let _ = self.supervisor.signals.listen_to(Mask::ALL);
         for signal in std::mem::take(&mut self.held).iter() {
-            self.forward(signal);
+            self.pass_on(signal);
         }
         if let Some(agent) = &self.agent {
             agent.tell(Told::Program(self.program));
@@ -99,6 +101,8 @@ impl<'a> Running<'a> {
             self.wait();
             for &received in self.supervisor.signals.read(&mut buffer) {
                 if received.signal == Signal::CHLD {
+                    // What an agent asked for before it died still counts.
+                    self.obey_the_agent();
                     if let Some(code) = self.reap() {
                         return code;
                     }
@@ -130,28 +134,39 @@ impl<'a> Running<'a> {
 
     /// A signal that is not about our children.
     fn take(&mut self, received: Received) {
-        let signal = received.signal;
+        if is_forwarded(received) {
+            self.pass_on(received.signal);
+        }
+    }
+
+    /// A signal from outside: it is the program's, unless it is the agent's.
+    fn pass_on(&mut self, signal: Signal) {
         if self.supervisor.options.refresh_signal == Some(signal)
             && let Some(agent) = &self.agent
         {
             return agent.tell(Told::Refresh);
         }
-        if !is_forwarded(received) {
-            return;
-        }
-        // Who ends the container means it, also while the program is being started again.
-        if self.supervisor.ending.contains(signal) && signal != Signal::HUP {
+        // Who ends the container means it, also while the program is being started again. A program may live on after INT or QUIT.
+        if self.ends_a_start().contains(signal) {
             self.then = None;
+            self.is_to_end |= signal == Signal::TERM;
         }
         self.forward(signal);
+    }
+
+    /// The signals that end another start. HUP does not: it is for the program, and waits for it.
+    fn ends_a_start(&self) -> Mask {
+        self.supervisor.ending.without(Signal::HUP)
     }
 
     fn obey_the_agent(&mut self) {
         while let Some(agent) = &mut self.agent {
             match agent.hear() {
                 Heard::Signal(signal) if self.then.is_none() => signal::send(self.target(), signal),
-                Heard::Stop(stop, then) => self.stop(stop, then),
-                Heard::Signal(_) => {}
+                Heard::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
+                Heard::Signal(_) | Heard::Stop(..) => {}
+                // It has died, or will do nothing any more that it is there for.
+                Heard::Closed => return agent.kill(),
                 _ => return,
             }
         }
@@ -171,10 +186,11 @@ impl<'a> Running<'a> {
     fn start_again(&mut self, delivered: OwnedFd) -> Result<(), u8> {
         self.kill_at = Deadline::NEVER;
         self.end(Pid::from_raw(-self.program.as_raw()));
-        if let Some(ending) = self.held.iter().find(|&signal| self.supervisor.ending.contains(signal)) {
-            return Err(ending.exit_code());
+        let ending = self.ends_a_start();
+        if let Some(signal) = self.held.iter().find(|&signal| ending.contains(signal)) {
+            return Err(signal.exit_code());
         }
-        let _ = self.supervisor.signals.listen_to(self.supervisor.ending);
+        let _ = self.supervisor.signals.listen_to(ending);
         let runner = self.supervisor.program_with(delivered).map_err(|failure| failure.print(false))?;
         match self.supervisor.wait_for_start(runner) {
             Outcome::Ended(code) => Err(code),

@@ -27,26 +27,36 @@ pub fn fill_standard() {
 /// The size of a message.
 pub const FRAME: usize = 8;
 
+/// So many descriptors the kernel passes on in one message (`SCM_MAX_FD`): with less room than for all, some would be ours that nobody names.
+const MOST_RIGHTS: usize = 253;
+
 /// The bytes of a message, and the descriptor that came with it.
 pub type Message = ([u8; FRAME], Option<OwnedFd>);
 
-/// Takes one message from a socket, without waiting, and the descriptor that came with it; nothing when the other side is closed. One that is shorter ends in zeros.
+/// Takes one message from a socket, without waiting, and the descriptor that came with it; nothing when the other side is closed. One that is shorter ends in zeros, and
+/// of more descriptors than one the others are closed.
 ///
 /// # Errors
 ///
 /// `EAGAIN` when there is none yet.
 pub fn receive(socket: &OwnedFd) -> Result<Option<Message>, Errno> {
     let mut frame = [0; FRAME];
-    let mut control = nix::cmsg_space!(RawFd);
+    let mut control = nix::cmsg_space!([RawFd; MOST_RIGHTS]);
     let mut parts = [IoSliceMut::new(&mut frame)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let descriptor = message.cmsgs()?.find_map(|part| match part {
-        // SAFETY: the kernel made this number for us as it gave us the message, and nothing else owns it.
-        ControlMessageOwned::ScmRights(numbers) => numbers.first().map(|&number| unsafe { OwnedFd::from_raw_fd(number) }),
-        _ => None,
-    });
-    let is_closed = message.bytes == 0;
-    Ok((!is_closed).then_some((frame, descriptor)))
+    let length = message.bytes;
+    let mut descriptor = None;
+    // There is none when no number was left for it.
+    for part in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            for number in numbers {
+                // SAFETY: the kernel made this number for us as it gave us the message, and nothing else owns it.
+                let taken = unsafe { OwnedFd::from_raw_fd(number) };
+                descriptor = descriptor.or(Some(taken));
+            }
+        }
+    }
+    Ok((length > 0).then_some((frame, descriptor)))
 }
 
 /// Makes a descriptor one that can be waited for until it is readable, within a runtime.

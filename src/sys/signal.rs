@@ -99,6 +99,12 @@ impl Mask {
         Self(self.0 | (1 << (signal.0 - 1)))
     }
 
+    /// The set without the signal.
+    #[must_use]
+    pub const fn without(self, signal: Signal) -> Self {
+        Self(self.0 & !(1 << (signal.0 - 1)))
+    }
+
     /// The signals of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
