@@ -9,6 +9,7 @@ pub mod canary;
 pub mod files;
 pub mod servers;
 pub mod terminal;
+pub mod watched;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
