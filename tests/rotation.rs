@@ -79,7 +79,7 @@ fn the_same_bytes_anew_and_another_file_are_no_change() {
     let outcome = refresh(&world);
     let path = world.path.join("a");
     let expected = format!(
-        "NAME    REFERENCE{:w$}  RESULT\nA_FILE  file:{}  unchanged\nno secret changed, 1 unchanged\n",
+        "NAME    REFERENCE{:w$}  RESULT\nA_FILE  file:{}  unchanged\n0 secrets changed, 1 unchanged, 0 failed\n",
         "",
         path.display(),
         w = path.as_os_str().len() - 4
@@ -276,7 +276,7 @@ fn a_url_is_told_the_names_of_what_changed() {
     }
     assert!(text.starts_with("POST /-/reload?key=s3cret HTTP/1.1\r\n"), "{text}");
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-    running.line("secret-init: info: A: changed; http");
+    running.line("secret-init: A: changed; http");
     assert!(!running.all_until_killed().contains("s3cret"));
 }
 
@@ -286,7 +286,7 @@ fn the_container_ends_on_a_change_with_the_code_that_was_asked_for() {
         let world = World::new();
         let mut running = tells(one(&world).flag("--on-change").flag(action));
         replace(&world.path.join("a"), "two");
-        running.line("secret-init: info: A_FILE: changed; exit");
+        running.line("secret-init: A_FILE: changed; exit");
         assert_eq!(running.finishes().code(), code);
     }
 }
@@ -296,7 +296,7 @@ fn with_none_the_file_is_replaced_and_nobody_is_told() {
     let world = World::new();
     let mut running = tells(one(&world).flag("--on-change=none"));
     replace(&world.path.join("a"), "two");
-    running.line("secret-init: info: A_FILE: changed");
+    running.line("secret-init: A_FILE: changed");
     assert_eq!(fs::read_to_string(world.directory().join("A")).unwrap(), "two");
     assert!(!running.all_until_killed().contains("HUP"));
 }
@@ -314,7 +314,7 @@ rotation: { on_change: signal }
 ";
     let mut running = tells(configured(&world, text).variable("SHOWN", "A B C"));
     replace(&world.path.join("b"), "two");
-    running.line("secret-init: info: B: changed");
+    running.line("secret-init: B: changed");
     replace(&world.path.join("a"), "two");
     running.line("USR1");
     replace(&world.path.join("c"), "two");
@@ -395,7 +395,7 @@ fn a_sidecar_has_to_know_whom_to_tell() {
         &[
             "--on-change: it is not said which process a sidecar signals",
             "hint: name it with --process or --pid-file, or say otherwise: --on-change none, a URL, or exec in the configuration",
-            "1 problem in the plan; no file was written",
+            "1 problem in the plan; nothing was written",
         ],
     );
     for action in ["restart", "exit:3"] {
@@ -404,7 +404,7 @@ fn a_sidecar_has_to_know_whom_to_tell() {
             &[
                 "--on-change: a sidecar has no program to restart or to end",
                 "hint: use signal, exec, http or none",
-                "1 problem in the plan; no file was written",
+                "1 problem in the plan; nothing was written",
             ],
         );
     }
@@ -414,7 +414,7 @@ fn a_sidecar_has_to_know_whom_to_tell() {
         &[
             &format!("{}:1:11: rotation: a sidecar has no program to restart or to end", config.display()),
             "hint: use signal, exec, http or none",
-            "1 problem in the plan; no file was written",
+            "1 problem in the plan; nothing was written",
         ],
     );
 }
@@ -444,7 +444,7 @@ file:/run/d          events     exec /bin/tell
 file:/run/e          events     none
 file:/run/f          events     exit 3
 ";
-    assert_eq!(plan.split_once("\n\n").unwrap().1, &expected[1..], "{plan}");
+    assert!(plan.ends_with(expected), "{plan}");
     assert!(!plan.contains("s3cret"));
     // Of what is not watched nothing is said.
     let plan = start.variable("A_FILE", "file:/run/a").finishes().succeeds();
@@ -471,7 +471,7 @@ fn an_agent_that_is_killed_is_followed_by_another_and_nothing_is_told_twice() {
     let (_, took) = replaced(running.pid(), agent(running.pid()));
     assert!(took >= Duration::from_millis(990), "{took:?}");
     let outcome = refresh(&world);
-    assert!(String::from_utf8_lossy(&outcome.stdout).ends_with("no secret changed, 1 unchanged\n"), "{outcome:?}");
+    assert!(String::from_utf8_lossy(&outcome.stdout).ends_with("0 secrets changed, 1 unchanged, 0 failed\n"), "{outcome:?}");
     assert_eq!(fs::metadata(world.directory().join("A")).unwrap().ino(), inode);
     replace(&world.path.join("a"), "three");
     running.line("HUP 2 three");
@@ -575,9 +575,7 @@ fn a_full_tmpfs_leaves_the_old_files_whole_and_the_change_follows_when_there_is_
     let warning = running.line("secret-init: warning: ");
     assert!(warning.ends_with("no space left on device"), "{warning}");
     let inode = fs::metadata(small.0.join("A")).unwrap().ino();
-    for _ in 0..3 {
-        assert_eq!(refresh(&world).status.code(), Some(69));
-    }
+    assert_eq!(refresh(&world).status.code(), Some(69));
     assert_eq!((fs::read_to_string(small.0.join("A")).unwrap(), fs::metadata(small.0.join("A")).unwrap().ino()), ("one".to_owned(), inode));
     // Nothing is left of what could not be written.
     let names: Vec<String> =

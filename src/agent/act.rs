@@ -178,10 +178,11 @@ impl<'a> Actions<'a> {
                     self.begin(index, running, async move { notify::post(&url.0, &names, settings).await });
                 }
                 OnChange::Exit(code) => {
+                    // Before it is our end too.
+                    self.done(index);
                     if let Some(supervisor) = self.supervisor {
                         supervisor.stop(self.stop(), &Then::Exit(*code));
                     }
-                    self.done(index);
                 }
                 OnChange::Nothing => {}
             }

@@ -96,6 +96,14 @@ impl Running {
         self.line(beginning).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
+    /// All that was said by a program that ignores TERM.
+    #[track_caller]
+    pub fn all_until_killed_hard(self) -> String {
+        let program = program(self.pid());
+        super::send(program, libc::SIGKILL);
+        self.finishes().stdout
+    }
+
     /// All that was said up to its end, which is made now.
     #[track_caller]
     pub fn all_until_killed(self) -> String {
