@@ -25,7 +25,7 @@ use secret_init::secret::Secret;
 use secret_init::sys::lock;
 use secret_init::user::Account;
 use support::files::{Small, mode_of, names_in};
-use support::{Start, World};
+use support::{Start, World, children, eventually, is_ours, send};
 
 /// A file of its own, one in a directory, and a pair.
 const FILES: &str = r#"
@@ -508,4 +508,28 @@ fn files_are_reserved_as_long_as_a_copy_of_the_lock_is_open() {
     // The list goes with the next start that is alone and reserves nothing.
     configured(&world, FILES).flag("write").finishes().succeeds();
     assert_eq!(names_in(&directory), [".secret-init.files", "a", "alone", "tls"]);
+}
+
+#[test]
+fn beside_a_program_whose_secrets_are_watched_a_probe_is_harmless_also_while_the_agent_is_dead() {
+    let world = World::new();
+    let directory = world.directory();
+    let source = world.file("source", "old");
+    let text = |from: &str| format!("files: [{{ path: alone, from: \"{from}\" }}]\n");
+    let start = configured(&world, &text(&format!("file:{}", source.display()))).flag("--watch").flag("--on-change").flag("none");
+    let mut running = start.shell("echo runs; read line").listens().spawn();
+    running.line("runs");
+    world.file("next", "new");
+    fs::rename(world.path.join("next"), &source).unwrap();
+    let delivered = || fs::read_to_string(directory.join("alone")).unwrap();
+    eventually("the agent brought it", || (delivered() == "new").then_some(()));
+    let late = configured(&world, &text("literal:old")).flag("--exec").shell("cat $SECRET_INIT_DIR/alone");
+    assert_eq!(late.finishes().succeeds(), "new");
+    let agent = children(running.pid()).into_iter().find(|&child| is_ours(child)).unwrap();
+    send(agent, libc::SIGKILL);
+    for _ in 0..20 {
+        assert_eq!(late.finishes().succeeds(), "new");
+    }
+    running.say("end");
+    assert_eq!(running.finishes().code(), 0);
 }
