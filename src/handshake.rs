@@ -303,3 +303,66 @@ fn send(socket: &OwnedFd, frame: Frame, descriptor: Option<&OwnedFd>) {
     let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
     let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame.to_bytes())], control, MsgFlags::MSG_NOSIGNAL, None);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::hash_map::RandomState;
+    use std::hash::BuildHasher as _;
+
+    use super::*;
+
+    /// What an agent could send that is no longer ours: any bytes of any length, with any number of descriptors.
+    fn send_anything(socket: &OwnedFd, bytes: &[u8], count: usize) {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let numbers = vec![null.as_raw_fd(); count];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let control = if count == 0 { &[][..] } else { &rights[..] };
+        // An empty message means the end, as from a side that is closed.
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None).unwrap();
+    }
+
+    fn descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
+    #[test]
+    fn any_bytes_and_any_descriptors_are_taken_and_none_stays_open() {
+        let random = RandomState::new();
+        let number = |round: u64, which: u64| random.hash_one((round, which));
+        let (watcher, starter) = pair().unwrap();
+        let watcher = watcher.of_an_agent();
+        for round in 0..20_000 {
+            let long = [number(round, 0).to_le_bytes(), number(round, 1).to_le_bytes()].concat();
+            let mut bytes = long[..1 + usize::try_from(number(round, 2) % 16).unwrap()].to_vec();
+            // Most kinds are none of ours.
+            bytes[0] %= 12;
+            let count = [0, 1, 2, 253][usize::try_from(number(round, 3) % 4).unwrap()];
+            send_anything(&starter.socket, &bytes, count);
+            match watcher.hear() {
+                Heard::Closed => panic!("{bytes:?} is taken for the end"),
+                Heard::Signal(signal) | Heard::Stop(Stop { signal, .. }, _) => assert!((1..=64).contains(&signal.0), "{bytes:?}"),
+                _ => {}
+            }
+            assert!(matches!(watcher.hear(), Heard::Nothing), "{bytes:?}");
+        }
+        // Other tests of this process open some at the same time, and never as many.
+        assert!(descriptors() < 1000, "{}", descriptors());
+        drop(starter);
+        assert!(matches!(watcher.hear(), Heard::Closed));
+    }
+
+    #[test]
+    fn any_bytes_are_taken_by_an_agent_too() {
+        let random = RandomState::new();
+        let (watcher, starter) = pair().unwrap();
+        for round in 0..20_000_u64 {
+            let mut bytes = random.hash_one(round).to_le_bytes();
+            bytes[0] %= 12;
+            send_anything(&watcher.socket, &bytes, usize::from(bytes[1] % 3));
+            match starter.hear() {
+                Ok(Some(Told::Program(program))) => assert!(program.as_raw() > 0),
+                told => assert!(matches!(told, Ok(Some(_))), "{bytes:?}"),
+            }
+        }
+    }
+}

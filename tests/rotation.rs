@@ -183,7 +183,7 @@ fn a_pair_that_does_not_fit_is_refused_as_a_whole_and_the_old_one_stays_until_on
             .map(|name| (fs::metadata(directory.join(name)).unwrap().ino(), fs::read(directory.join(name)).unwrap()))
     };
     let (before, generation) = (seen(), fs::read_link(directory.join("tls/..data")).unwrap());
-    let refused = || sample(&metrics, "secret_init_rotations_total{secret_type=\"file\",result=\"refused\"}");
+    let refused = || sample(&metrics, "secret_init_secret_rotation_total{secret_type=\"file\",result=\"refused\"}");
     assert_eq!(refused(), "0");
     for (value, count) in [("two", "1"), ("three", "2")] {
         replace(&crt, value);

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use super::{Running, Start, World, children, eventually, is_ours};
 
-/// Tells what it has at its start and at each HUP, with the number of the HUP and the time.
+/// Tells what it has at its start and at each HUP, with the number of the HUP and the time. A signal just before its sleep is taken after a second.
 pub const TELLS: &str = r#"
 use Time::HiRes "time";
 $| = 1;
@@ -17,7 +17,7 @@ sub tell_all { printf "%s %s at %.3f\n", $_[0], join(" ", map { content("$ENV{SE
 $SIG{HUP} = sub { tell_all("HUP " . ++$count) };
 $SIG{USR1} = sub { print "USR1\n" };
 tell_all("runs");
-sleep 1000 while 1;
+sleep 1 while 1;
 "#;
 
 /// Messages of secret-init go where the program's output goes.
