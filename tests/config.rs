@@ -87,7 +87,7 @@ fn the_plan_of_the_example_is_the_one_that_the_docs_show() {
 fn write_makes_the_files_of_the_example_and_leaves_its_variables_out() {
     let world = World::new();
     let outcome = example(&world).flag("write").finishes();
-    let warning = |name: &str| format!("secret-init: warning: {name}: is not delivered: write makes files alone\n");
+    let warning = |name: &str| format!("secret-init: warning: {name}: is not delivered: only files are, without a program to run\n");
     assert_eq!((outcome.code(), outcome.stderr), (0, warning("DATABASE_URL") + &warning("JWT_SECRET_KEY")));
     assert_eq!(names_in(world.directory()), [".secret-init.files", "license.txt", "tls"]);
     assert_eq!(fs::read_to_string(world.directory().join("tls/tls.key")).unwrap(), "the tls.key\n");
@@ -378,12 +378,6 @@ const WARNED: &[Warned] = &[
         &["c.yaml:1:18: T_A_FILE: is ignored, since T_A is set", "hint: unset one of the two; T_A wins"],
     ),
     (
-        r#"rotation: { refresh: 5m, on_change: { signal: HUP } }"#,
-        |_, start| start,
-        "",
-        &["c.yaml:1:11: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
-    ),
-    (
         r#"{ secrets: { a: "literal:x", b: "file:/W/none" }, env: { T_A: "${a}$${b} ${b:-y}" } }"#,
         |_, start| start,
         "T_A=x${b} ${b:-y}$\n",
@@ -397,25 +391,18 @@ const WARNED: &[Warned] = &[
         &["c.yaml:1:44: T_A: is set in the container or by --env-file, which win over the configuration", "hint: remove one of the two"],
     ),
     (
-        // A warning for all of it.
-        r#"{ secrets: { b: { from: "literal:x", on_change: restart }, a: { from: "literal:x?refresh=5m", refresh: 30s } }, env: { T_A: "${a}${b}" } }"#,
-        |_, start| start,
-        "T_A=x?refresh=5mx$\n",
-        &["c.yaml:1:14: rotation: is not acted on: this version fetches once, at the start", "hint: restart the container after a change"],
-    ),
-    (
         r#"{ env: { T_B: "${a}", T_A: "${a}" }, secrets: { a: "file:/W/none?refresh=5m&default=x" } }"#,
         |_, start| start,
         "T_A=x$\nT_B=x$\n",
         &[
-            "c.yaml:1:28: T_A: refresh: is not acted on: this version fetches once, at the start",
-            "hint: restart the container after a change",
+            "c.yaml:1:28: T_A: file:/W/none: a change of it does not reach a program that runs, which has it in its environment",
+            "hint: use on_change: restart (--on-change restart), or deliver it as a file: by files: in the configuration",
         ],
     ),
 ];
 
 #[test]
-fn what_is_set_in_two_places_and_what_is_not_acted_on_is_warned_of_and_strictly_an_error() {
+fn what_is_set_in_two_places_and_what_a_change_cannot_reach_is_warned_of_and_strictly_an_error() {
     for (text, more, expected, lines) in WARNED {
         let world = World::new();
         let start = more(&world, configured(&world, text)).shell(SHOW);
@@ -784,7 +771,7 @@ fn keys_that_are_unknown_missing_or_there_twice_are_told_at_each_level() {
     refuses("files: [{}]", &[":1:9: files[0]: the key path is missing", ":1:9: files[0]: the key from is missing"]);
     refuses("files: [{ path: a }]", &[":1:9: files[0]: the key from is missing"]);
     refuses("secrets: { a: { refresh: 5m } }", &[":1:15: secrets.a: the key from is missing"]);
-    refuses("rotation: { hunter2: x }", &[":1:13: rotation: unknown key; expected the keys refresh, on_change, splay, validate"]);
+    refuses("rotation: { hunter2: x }", &[":1:13: rotation: unknown key; expected the keys refresh, on_change, splay, validate, stop_signal, grace"]);
     refuses("stores: { vault: { auth: {} } }", &[":1:26: stores.vault.auth: the key method is missing"]);
     refuses("stores: { mine: {} }", &[":1:11: stores: the key type is missing, since the name is no kind of store"]);
     let another = ":1:11: stores: the name is a kind of store, and the type is another";

@@ -119,6 +119,7 @@ fn every_block_of_the_docs_is_executed_by_a_test() {
 /// What stands before the text of a message in the sources.
 const OPENINGS: &[&str] = &[
     "Problem::new(",
+    "configuration(",
     "Failure::new(",
     "Malformed::new(",
     "Malformed::hint(",

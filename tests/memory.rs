@@ -262,6 +262,43 @@ fn the_supervisor_of_another_user_s_program_holds_no_secret_either() {
     assert_eq!(running.finishes().code(), 7);
 }
 
+#[test]
+fn pid_1_holds_no_secret_while_they_are_watched_nor_after_a_change_nor_when_the_agent_has_died() {
+    const PROGRAM: &str = "import os, time\nheld = []\nwhile True:\n    held = [open(os.environ['A_FILE']).read(), os.environ['B']]\n    print('holds', len(held[0]), flush=True)\n    input()\n";
+    let (world, canaries) = (World::new(), [(); 4].map(|()| Canary::new()));
+    let file = world.file("a", &canaries[0].0);
+    let literal = format!("${{file:{}}}", world.file("b", &canaries[3].0).display());
+    let start = world.secret_init().flag("--watch").directory(world.directory()).variable("B", literal);
+    let start = start.variable("A_FILE", format!("file:{}", file.display())).program(["python3", "-c", PROGRAM]);
+    let mut running = start.listens().as_pid_1().spawn();
+    running.line("holds");
+    let supervisor = running.pid_1();
+    let looked_for = |canary: &Canary, pid: i32| canary.found_in(&world, &dump(&world, pid));
+    let mut check = |canary: &Canary| {
+        running.say("");
+        running.line("holds");
+        let program = support::watched::program(supervisor);
+        assert!(looked_for(canary, program).contains("raw"));
+        stop(supervisor);
+        for canary in &canaries {
+            assert_eq!(looked_for(canary, supervisor), "");
+        }
+        send(supervisor, libc::SIGCONT);
+    };
+    support::watched::agent(supervisor);
+    check(&canaries[0]);
+    support::watched::replace(&file, &canaries[1].0);
+    eventually("it is in place", || (fs::read_to_string(world.directory().join("A")).unwrap() == canaries[1].0).then_some(()));
+    check(&canaries[1]);
+    let old = support::watched::agent(supervisor);
+    send(old, libc::SIGKILL);
+    eventually("another takes its place", || (support::watched::agent(supervisor) != old).then_some(()));
+    check(&canaries[3]);
+    support::watched::replace(&file, &canaries[2].0);
+    eventually("it is in place", || (fs::read_to_string(world.directory().join("A")).unwrap() == canaries[2].0).then_some(()));
+    check(&canaries[2]);
+}
+
 // Others of the same user.
 
 const TO_READ: [&str; 5] = ["environ", "mem", "maps", "fd", "auxv"];
