@@ -39,7 +39,7 @@ use crate::user::Account;
 
 use act::Actions;
 use change::Changed;
-pub use handover::{prefer_to_be_killed, seal, unseal};
+pub use handover::{end_with_the_supervisor, prefer_to_be_killed, seal, unseal};
 use logins::{LoginEvent, Logins};
 pub use memory::Memory;
 use track::Tracked;

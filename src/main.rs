@@ -42,7 +42,8 @@ fn main_with(arguments: Vec<OsString>) -> u8 {
 
 fn run(arguments: &Arguments, inherited: &Inherited) -> Result<u8, Failure> {
     report::configure(arguments.options.log_level, arguments.options.log_format);
-    if !arguments.command.runs_a_program() {
+    // A supervisor waits for signals itself, that of a sidecar too.
+    if !arguments.command.runs_a_program() && !arguments.command.stays() {
         inherited.end_on_signals();
     }
     match arguments.command {
@@ -81,6 +82,7 @@ impl Children for Container<'_> {
             return self.become_program(start, delivered, account);
         }
         start.close_what_is_not_ours(None);
+        agent::end_with_the_supervisor();
         if !is_sidecar {
             agent::prefer_to_be_killed();
         }
@@ -118,6 +120,7 @@ impl Children for Container<'_> {
 
     fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
         start.close_what_is_not_ours(Some(&memory));
+        agent::end_with_the_supervisor();
         agent::prefer_to_be_killed();
         let memory = agent::Memory::read(memory)?;
         // Relative paths of the arguments start where the container did.

@@ -17,9 +17,13 @@ use crate::report::{Code, Failure, Problem, os_error};
 use crate::run::c_string;
 use crate::secret::Secret;
 
-/// When memory runs out this process is to go, and not the program nor PID 1; and when the supervisor is gone. Where that is not allowed it is as it was.
-pub fn prefer_to_be_killed() {
+/// When the supervisor is gone, however it went, this process is to go too.
+pub fn end_with_the_supervisor() {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+}
+
+/// When memory runs out this process is to go, and not the program nor PID 1. Where that is not allowed it is as it was.
+pub fn prefer_to_be_killed() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 

@@ -103,6 +103,9 @@ pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Proble
     let configuration = |cause: &str, hint: &str| Problem::new(Code::Configuration, cause).hint(hint);
     let options = &arguments.options;
     let Some(rotation) = &plan.rotation else {
+        if arguments.command == Command::Sidecar && plan.has_files() {
+            problems.push(configuration("a sidecar has nothing to watch", "the files have to come from a store, or from other files"));
+        }
         if options.metrics.is_some() && arguments.command == Command::Supervise {
             warnings.push(configuration("nothing is watched, so that nobody stays who could be asked", "add --watch").about("--metrics"));
         }
