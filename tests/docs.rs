@@ -60,6 +60,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/containers.md", "spec:", "the_init_container_of_the_docs_leaves_files_for_a_program_that_knows_nothing"),
     ("docs/command-line.md", "secret-init policy", "with_the_policy_alone_check_passes_and_without_any_line_of_it_it_fails"),
     ("docs/command-line.md", "secret-init generate", "what_the_docs_install_is_found_by_each_shell"),
+    ("docs/kubernetes.md", "apiVersion:", "every_manifest_of_the_docs_is_valid_and_a_wrong_field_is_not"),
     ("docs/messages.md", "secret-init: DB_PASSWORD_FILE:", "the_messages_of_the_docs_are_those_of_a_start"),
     ("docs/messages.md", "{\"time\":", "the_json_of_the_docs_is_that_of_a_start"),
     ("docs/monitoring.md", "NAME ", "a_refresh_prints_what_the_docs_show"),

@@ -209,6 +209,13 @@ impl Run {
         self
     }
 
+    /// CMD, of any number of words.
+    #[must_use]
+    pub fn words<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.words = words.into_iter().map(str::to_owned).collect();
+        self
+    }
+
     /// A shell script as CMD.
     #[must_use]
     pub fn shell(self, script: &str) -> Self {
