@@ -119,6 +119,9 @@ const LONGEST_SWARM: Duration = Duration::from_millis(200);
 /// The loop wakes up at least this often: a sleep does not count the time that the machine is suspended, and the moments do.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
+/// How long what was lent may take to be given back: the supervisor waits a little longer.
+const FAREWELL: Duration = Duration::from_millis(4500);
+
 /// All that changes.
 struct State<'a> {
     agent: &'a Agent<'a>,
@@ -151,6 +154,9 @@ impl<'a> Agent<'a> {
     ///
     /// When it cannot begin.
     pub async fn stay(&'a self, master: Master<'a>, beginning: Beginning) -> Result<Infallible, Failure> {
+        if let Beginning::Memory(memory) = &beginning {
+            self.resume_logins(memory).await;
+        }
         let now = clock::now();
         let mut state = State::new(self, master.supervisor(), beginning, now);
         let mut watch = Watch::new();
@@ -181,6 +187,15 @@ impl<'a> Agent<'a> {
                 request = next_request(&mut control) => state.asked(request),
                 scrape = next_scrape(&mut scrapes) => scrape.answer(&state.metrics, &state.seen()),
                 () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// The logins of the agent before us are ours: their leases would end with them.
+    async fn resume_logins(&self, memory: &Memory) {
+        for (name, renew) in self.stores.all_renewing() {
+            if let Some(remembered) = memory.of_store(name) {
+                renew.resume(&remembered).await;
             }
         }
     }
@@ -434,8 +449,7 @@ impl<'a> State<'a> {
     /// Gives back what was lent, if that was asked for, and ends.
     async fn finish(&mut self) -> ! {
         if self.agent.arguments.options.revoke_on_exit {
-            let limit = Duration::from_millis(4500);
-            let _ = tokio::time::timeout(limit, self.logins.revoke(&self.tracked, self.agent)).await;
+            self.logins.revoke(&self.tracked, self.agent, FAREWELL).await;
         }
         entry::exit(0)
     }

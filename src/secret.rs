@@ -75,7 +75,13 @@ impl Version {
         Self(name)
     }
 
-    /// What the store calls it.
+    /// A version by its number and the time at which it was made: what is removed and made anew counts from 1 again.
+    #[must_use]
+    pub fn numbered(number: impl fmt::Display, made: &str) -> Self {
+        Self(if made.is_empty() { number.to_string() } else { format!("{number}@{made}") })
+    }
+
+    /// What tells it from others.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
@@ -147,8 +153,9 @@ impl fmt::Display for Digest {
 /// Its name comes from a store, which may lie: what no store calls a version is not printed.
 impl fmt::Display for Version {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = self.0.len() <= 64 && self.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
-        out.write_str(if is_plain { &self.0 } else { "…" })
+        let name = self.0.split('@').next().unwrap_or_default();
+        let is_plain = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+        out.write_str(if is_plain { name } else { "…" })
     }
 }
 
@@ -162,6 +169,13 @@ mod tests {
         assert_eq!(shown("7"), "7");
         assert_eq!(shown("a1b2c3d4-5678-90ab-cdef-EXAMPLE11111"), "a1b2c3d4-5678-90ab-cdef-EXAMPLE11111");
         assert_eq!([shown("\x1b[31m"), shown("a b"), shown(&"x".repeat(65))], ["…"; 3]);
+    }
+
+    #[test]
+    fn a_number_that_comes_again_is_another_version() {
+        let [first, again] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"].map(|made| Version::numbered(1, made));
+        assert_ne!(first, again);
+        assert_eq!([first.to_string(), again.to_string(), Version::numbered(2, "").to_string()], ["1", "1", "2"]);
     }
 
     #[test]

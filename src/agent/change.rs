@@ -7,7 +7,7 @@ use super::{Agent, kind};
 use crate::audit::{Entry, Event};
 use crate::plan::{Delivery, Target};
 use crate::reference::Reference;
-use crate::report::Problem;
+use crate::report::{Code, Problem};
 use crate::resolve::{Answer, Answers, Patience, Value};
 use crate::rotation::notify;
 use crate::secret::{Digest, Key, Version};
@@ -84,6 +84,17 @@ impl Trouble {
             Self::Mate(reference, failure) => format!("{reference}, which goes with it: {}", failure.cause),
             _ => self.problems().first().map_or_else(String::new, |problem| problem.cause.clone()),
         }
+    }
+
+    /// What is told of it. `validate` says for itself what becomes of the files.
+    pub fn told(&self) -> Vec<Problem> {
+        let is_refused = matches!(self, Self::Refused(_));
+        self.problems().iter().cloned().map(|problem| if is_refused { problem } else { kept(problem) }).collect()
+    }
+
+    /// The exit code that it calls for.
+    pub fn code(&self) -> Code {
+        self.problems().first().map_or_else(|| self.failure().code(), |problem| problem.code)
     }
 
     /// As a failure of the secret that changed.
@@ -247,6 +258,11 @@ impl Agent<'_> {
             });
         }
     }
+}
+
+/// What keeps a secret from being new does nothing else.
+pub fn kept(problem: Problem) -> Problem {
+    Problem { cause: format!("{}; the program keeps what it has", problem.cause), ..problem }
 }
 
 /// The group of files that a delivery changes with.

@@ -1,5 +1,8 @@
 //! The logins at stores: those that have an end are renewed, or repeated, before it.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
 use super::track::Tracked;
@@ -7,9 +10,12 @@ use super::{Agent, Event, Running};
 use crate::report::{self, Problem};
 use crate::resolve::Stores;
 use crate::rotation::schedule::{Schedule, Step};
-use crate::store::{Failure, Lease, Life, Renew, Term};
+use crate::store::{Failure, FailureKind, Renew, Term};
 use crate::sys::clock::{self, Moment};
 use crate::sys::random;
+
+/// How often it is asked when a login ends, as long as that cannot be told.
+const LOOK_UP: Duration = Duration::from_mins(5);
 
 /// All logins.
 pub struct Logins<'a>(Vec<Login<'a>>);
@@ -21,6 +27,8 @@ struct Login<'a> {
     number: u64,
     /// When it is to be seen to; none when it has no end.
     schedule: Option<Schedule>,
+    /// Whether its end could not be asked for.
+    is_unknown: bool,
     is_busy: bool,
     failure: Option<String>,
 }
@@ -43,6 +51,7 @@ impl<'a> Logins<'a> {
             renew,
             number: renew.login_number(),
             schedule: None,
+            is_unknown: false,
             is_busy: false,
             failure: None,
         };
@@ -80,6 +89,7 @@ impl<'a> Logins<'a> {
             login.is_busy = true;
             let renew = login.renew;
             running.push(match schedule.step() {
+                _ if login.is_unknown => Box::pin(async move { Event::Login(LoginEvent::Known(index, renew.login().await)) }),
                 Step::Renew => Box::pin(async move { Event::Login(LoginEvent::Renewed(index, renew.renew_login().await)) }),
                 Step::Fetch => Box::pin(async move { Event::Login(LoginEvent::Repeated(index, renew.log_in().await)) }),
             });
@@ -93,16 +103,20 @@ impl<'a> Logins<'a> {
         login.is_busy = false;
         let is_repeated = matches!(event, LoginEvent::Repeated(..));
         match (result, event) {
-            (Ok(None), _) => login.schedule = None,
+            (Ok(None), _) => (login.schedule, login.is_unknown) = (None, false),
             (Ok(Some(term)), LoginEvent::Renewed(..)) => {
                 if let Some(schedule) = &mut login.schedule {
                     schedule.renewed(now, random::fraction(), *term);
                 }
             }
             (Ok(Some(term)), _) => {
-                let mut schedule = Schedule::new(term.duration, now, 0.0);
-                schedule.fetched(now, random::fraction(), &Life::Leased(Lease { id: String::new(), term: *term }));
-                login.schedule = Some(schedule);
+                login.schedule = Some(Schedule::of_login(*term, now, random::fraction()));
+                login.is_unknown = false;
+            }
+            // Else nobody would see to it ever again.
+            (Err(failure), LoginEvent::Known(..)) if failure.is_temporary() && (login.schedule.is_none() || login.is_unknown) => {
+                login.schedule.get_or_insert_with(|| Schedule::new(LOOK_UP, now, 0.0)).failed(now, random::fraction(), failure);
+                login.is_unknown = true;
             }
             (Err(failure), _) => {
                 if let Some(schedule) = &mut login.schedule {
@@ -132,11 +146,16 @@ impl<'a> Logins<'a> {
         stores
     }
 
-    /// Gives back the leases, and the logins that were made for us.
-    pub async fn revoke(&self, tracked: &Tracked<'_>, agent: &Agent<'_>) {
-        for login in &self.0 {
+    /// Gives back the leases, and the logins that were made for us, at all stores side by side and within this time.
+    pub async fn revoke(&self, tracked: &Tracked<'_>, agent: &Agent<'_>, limit: Duration) {
+        let silent = |_| Err(Failure::new(FailureKind::Unavailable { retry_after: None }, "no answer in time"));
+        let revoked = join_all(self.0.iter().map(|login| async move {
             let leases = tracked.leases(login.store);
-            match login.renew.revoke(&leases).await {
+            let result = tokio::time::timeout(limit, login.renew.revoke(&leases)).await.unwrap_or_else(silent);
+            (login, leases, result)
+        }));
+        for (login, leases, result) in revoked.await {
+            match result {
                 Ok(()) => agent.revoked(&leases),
                 Err(failure) => {
                     let mut problem = Problem::new(failure.code(), format!("what was lent could not be given back: {}", failure.cause));

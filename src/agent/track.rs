@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Agent;
-use super::change::{Changed, Member, Trouble};
+use super::change::{Changed, Member, Trouble, kept};
 use super::memory::{Known, Memory};
 use crate::control::Looked;
 use crate::health;
@@ -350,9 +350,9 @@ impl<'a> Tracked<'a> {
             secret.succeeded(now);
         } else if secret.failure.as_deref() != Some(&failure.cause) {
             secret.failure = Some(failure.cause.clone());
-            let mut problem = Problem::new(failure.code(), format!("{}; the program keeps what it has", failure.cause));
+            let mut problem = Problem::new(failure.code(), &failure.cause);
             problem.hint.clone_from(&failure.hint);
-            report::warn_of(&[about(plan, secret.watched, problem)]);
+            report::warn_of(&[kept(about(plan, secret.watched, problem))]);
         }
     }
 
@@ -386,10 +386,9 @@ impl<'a> Tracked<'a> {
                     secret.schedule.failed(now, random::fraction(), &trouble.failure());
                     if secret.failure.as_deref() != Some(&cause) {
                         secret.failure = Some(cause.clone());
-                        report::warn_of(trouble.problems());
+                        report::warn_of(&trouble.told());
                     }
-                    let code = trouble.failure().code();
-                    settled.push((member.index, Looked::Failed(code, cause.clone())));
+                    settled.push((member.index, Looked::Failed(trouble.code(), cause.clone())));
                 }
                 if let Trouble::Mate(reference, failure) = trouble
                     && let Some(mate) = self.index(reference)

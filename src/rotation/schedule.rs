@@ -11,6 +11,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The shortest pause: whatever happens, nobody is asked more often.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// What part of a lease is left, at most, when it is fetched anew; at least a tenth less.
+const LEASE_MARGIN: f64 = 0.3;
+/// The same for a login.
+const LOGIN_MARGIN: f64 = 0.5;
 /// After the moment at which a store makes another secret, it is there.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -32,6 +36,8 @@ pub struct Schedule {
     failures: u32,
     /// How long what we have was granted for, and when it ends.
     granted: Option<(Duration, Moment)>,
+    /// What part of it is left, at most, when another takes its place.
+    margin: f64,
     /// When the store itself makes another.
     rotation: Option<Moment>,
 }
@@ -40,7 +46,23 @@ impl Schedule {
     /// The first look is at a random moment of the period, so that those who started together do not come back together.
     #[must_use]
     pub fn new(period: Duration, now: Moment, random: f64) -> Self {
-        Self { period, next: now + period.mul_f64(random), step: Step::Fetch, failures: 0, granted: None, rotation: None }
+        Self {
+            period,
+            next: now + period.mul_f64(random),
+            step: Step::Fetch,
+            failures: 0,
+            granted: None,
+            rotation: None,
+            margin: LEASE_MARGIN,
+        }
+    }
+
+    /// A login, good for so long. What cannot be renewed is repeated before what was lent by it is fetched anew, so that this is lent by the next.
+    #[must_use]
+    pub fn of_login(term: Term, now: Moment, random: f64) -> Self {
+        let mut schedule = Self { margin: LOGIN_MARGIN, ..Self::new(term.duration, now, 0.0) };
+        schedule.until_the_end(now, random, term, term.duration);
+        schedule
     }
 
     /// When it is due.
@@ -127,12 +149,16 @@ impl Schedule {
         self.until_the_end(now, random, Term { is_renewable: term.is_renewable && !is_last, ..term }, granted);
     }
 
-    /// Renews at two thirds of what is left and a little more; what cannot be renewed is fetched anew while there still is time for a few tries.
+    /// Renews at two thirds of what is left and a little more; what cannot be renewed is fetched anew while there still is time for a few tries, and for the program to
+    /// take it: a part of what was granted, since what is left of it may be little.
     fn until_the_end(&mut self, now: Moment, random: f64, term: Term, granted: Duration) {
-        self.granted = Some((granted, now + term.duration));
-        let (share, step) = if term.is_renewable { (2.0 / 3.0 + random / 15.0, Step::Renew) } else { (0.7 + 0.1 * random, Step::Fetch) };
-        self.next = now + term.duration.mul_f64(share);
-        self.step = step;
+        let end = now + term.duration;
+        self.granted = Some((granted, end));
+        (self.next, self.step) = if term.is_renewable {
+            (now + term.duration.mul_f64(2.0 / 3.0 + random / 15.0), Step::Renew)
+        } else {
+            (end.saturating_sub(granted.mul_f64(self.margin - 0.1 * random)).max(now), Step::Fetch)
+        };
     }
 
     /// A look failed. What may pass is tried again soon, and less and less often; what will not pass by itself, after a period. A lease that cannot be renewed any more
@@ -149,9 +175,9 @@ impl Schedule {
             self.step = Step::Fetch;
             pause = Duration::ZERO;
         }
-        // As long as there is time, there are some tries in it.
-        if let Some((_, end)) = self.granted.filter(|_| failure.is_temporary()) {
-            pause = pause.min(end.saturating_sub(now) / 3);
+        // As long as there is time, there are some tries in it. When it is over, nobody is asked the more for it.
+        if let Some((_, end)) = self.granted.filter(|(_, end)| failure.is_temporary() && *end > now) {
+            pause = pause.min((end - now) / 3);
         }
         self.next = now + if pause.is_zero() && self.failures == 1 { pause } else { pause.max(SHORTEST_PAUSE) };
     }
@@ -210,7 +236,7 @@ mod tests {
         assert_eq!((schedule.next(), schedule.step()), (now + seconds(66), Step::Renew));
         let now = schedule.next();
         schedule.renewed(now, 0.0, Term { duration: seconds(30), is_renewable: true });
-        assert_eq!((schedule.next(), schedule.step()), (now + seconds(21), Step::Fetch));
+        assert_eq!((schedule.next(), schedule.step()), (now + seconds(3), Step::Fetch));
         assert!(schedule.next() < schedule.end().unwrap());
     }
 
@@ -219,6 +245,24 @@ mod tests {
         let mut schedule = Schedule::new(MIN, NOW, 0.0);
         schedule.fetched(NOW, 1.0, &leased(seconds(100), false));
         assert_eq!((schedule.next(), schedule.step()), (NOW + seconds(80), Step::Fetch));
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_may_be_less_than_is_needed_for_another() {
+        let mut schedule = Schedule::new(MIN, NOW, 0.0);
+        schedule.fetched(NOW, 0.0, &leased(seconds(90), true));
+        schedule.renewed(NOW, 0.0, Term { duration: seconds(20), is_renewable: true });
+        assert_eq!((schedule.next(), schedule.step()), (NOW, Step::Fetch));
+    }
+
+    #[test]
+    fn a_login_is_repeated_before_what_was_lent_by_it_is_fetched_anew() {
+        let term = Term { duration: seconds(100), is_renewable: false };
+        let login = [0.0, 1.0].map(|random| Schedule::of_login(term, NOW, random).next());
+        assert_eq!(login, [NOW + seconds(50), NOW + seconds(60)]);
+        let mut lease = Schedule::new(MIN, NOW, 0.0);
+        lease.fetched(NOW, 0.0, &leased(seconds(100), false));
+        assert!(lease.next() > login[1]);
     }
 
     #[test]
@@ -298,5 +342,8 @@ mod tests {
         }
         assert!(tries >= 5, "{tries}");
         assert!(schedule.is_expired(now));
+        // A store that stays away is not asked every second for what has ended.
+        schedule.failed(now, 1.0, &refused(FailureKind::Unavailable { retry_after: None }));
+        assert_eq!(schedule.next(), now + 5 * MIN);
     }
 }

@@ -146,7 +146,8 @@ fn chunks(names: &[Name]) -> Vec<Vec<usize>> {
 fn answer(wanted: &Wanted, parameter: &Parameter) -> Answer {
     // The first is 1, and the SDK makes 0 of none.
     let version = Some(parameter.version()).filter(|&version| version > 0).ok_or_else(|| protocol("the answer has no version"))?;
-    let version = Version::new(version.to_string());
+    let made = parameter.last_modified_date().map(|date| date.as_nanos().to_string()).unwrap_or_default();
+    let version = Version::numbered(version, &made);
     if wanted.since.as_ref() == Some(&version) {
         return Ok(Fetched::Unchanged);
     }

@@ -37,9 +37,9 @@ pub async fn one(api: &Api, wanted: &Wanted) -> Result<Found, Trouble> {
     let (content, version) = match versioned.filter(|versioned| versioned.metadata.get().starts_with('{')) {
         Some(Versioned { data, metadata }) => {
             let content = data.ok_or(Trouble::Nonsense("there is no data in the answer"))?.get();
-            let Metadata { version } =
+            let Metadata { version, created_time } =
                 serde_json::from_str(metadata.get()).map_err(|_| Trouble::Nonsense("the version in it is no number"))?;
-            (content, Version::new(version.to_string()))
+            (content, Version::numbered(version, &created_time))
         }
         None => (data.get(), version(&life, &data)),
     };
@@ -98,6 +98,8 @@ struct Versioned<'a> {
 #[derive(Deserialize)]
 struct Metadata {
     version: u64,
+    #[serde(default)]
+    created_time: String,
 }
 
 /// How long a secret is good for, in seconds.
