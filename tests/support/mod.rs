@@ -7,6 +7,7 @@
 
 pub mod canary;
 pub mod files;
+pub mod kubelet;
 pub mod servers;
 pub mod terminal;
 pub mod watched;

@@ -1,0 +1,169 @@
+//! Thousands of rotations of a pair of files, with readers that look all the time.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::Mode;
+
+use crate::Scale;
+use crate::measure::{median, now, quantile};
+use crate::subject::Subject;
+use crate::support::files::{names_in, number_of, stamped};
+use crate::support::kubelet::Volume;
+use crate::support::{World, eventually};
+use crate::table::{Table, Target};
+
+const FILES: [&str; 2] = ["tls.crt", "tls.key"];
+/// How long a generation stays that was superseded, and a little more.
+const KEPT: Duration = Duration::from_secs(31);
+/// Readers leave time to others.
+const BREATH: Duration = Duration::from_micros(100);
+
+const CONFIG: &str = "\
+files:
+  - { path: tls/tls.crt, from: \"file:SOURCE/tls.crt\", group: tls }
+  - { path: tls/tls.key, from: \"file:SOURCE/tls.key\", group: tls }
+rotation: { on_change: signal }
+";
+
+/// What readers found.
+#[derive(Default)]
+struct Found {
+    pairs: AtomicU64,
+    distinct: AtomicU64,
+    mixed: AtomicU64,
+    missing: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Found {
+    /// Opens the directory once, and reads both files in it.
+    fn read(&self, group: &Path) {
+        let mut last = None;
+        while !self.is_over.load(Ordering::Relaxed) {
+            match pair(group) {
+                Some([one, other]) if one == other => {
+                    self.pairs.fetch_add(1, Ordering::Relaxed);
+                    self.distinct.fetch_add(u64::from(last.replace(one) != Some(one)), Ordering::Relaxed);
+                }
+                Some(_) => drop(self.mixed.fetch_add(1, Ordering::Relaxed)),
+                None => drop(self.missing.fetch_add(1, Ordering::Relaxed)),
+            }
+            thread::sleep(BREATH);
+        }
+    }
+}
+
+/// The numbers of both files; nothing when one is missing or is not whole.
+fn pair(group: &Path) -> Option<[u64; 2]> {
+    let directory = File::open(group.join("..data")).ok()?;
+    let number = |name: &str| {
+        let mut content = Vec::new();
+        let file = openat(directory.as_fd(), name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        File::from(file).read_to_end(&mut content).ok()?;
+        number_of(&content)
+    };
+    Some([number(FILES[0])?, number(FILES[1])?])
+}
+
+/// How the processes are.
+struct Look {
+    rotations: u64,
+    memory: [f64; 2],
+    descriptors: [usize; 2],
+    processes: usize,
+}
+
+pub fn endure(scale: &Scale) -> Vec<Target> {
+    let (world, found) = (World::new(), Found::default());
+    let content = stamped(0);
+    let mut volume = Volume::new(world.path.join("source"), &FILES.map(|name| (name, content.as_slice())));
+    let config = world.file("config.yaml", CONFIG.replace("SOURCE", volume.path.to_str().unwrap()));
+    let subject = Subject::start(&world.secret_init().directory(world.directory()).flag("--config").flag(config));
+    let group = world.directory().join("tls");
+    let swaps = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+    swaps.add_watch(&group, AddWatchFlags::IN_MOVED_TO).unwrap();
+    let (mut times, mut looks) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| found.read(&group));
+        }
+        for number in 1..=scale.rotations {
+            let content = stamped(number);
+            let mut changed = 0.0;
+            volume.swap_after(&FILES.map(|name| (name, content.as_slice())), || changed = now());
+            while pair(&group) != Some([number; 2]) {
+                swaps.read_events().unwrap();
+            }
+            times.push((now() - changed) / 1e3);
+            if number == scale.rotations / 10 || number == scale.rotations {
+                looks.push(look(&subject, number));
+            }
+        }
+        found.is_over.store(true, Ordering::Relaxed);
+    });
+    let took = began.elapsed();
+    thread::sleep(KEPT);
+    eventually("what is superseded is gone", || (names_in(&group).len() <= 4).then_some(()));
+    let left = left(&group, &world.directory());
+    let last = look(&subject, scale.rotations);
+    subject.ends();
+    report(&found, &times, took, &looks, &last, left)
+}
+
+fn look(subject: &Subject, rotations: u64) -> Look {
+    Look { rotations, memory: subject.memory(), descriptors: subject.descriptors(), processes: subject.processes() }
+}
+
+/// What should not be there any more: all but the group's own names, its link, one generation, and what the agent needs.
+fn left(group: &Path, directory: &Path) -> usize {
+    let current = fs::read_link(group.join("..data")).unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+    let is_left = |name: &String| name != "..data" && *name != current && !FILES.contains(&name.as_str());
+    let drafts = names_in(directory).into_iter().filter(|name| name.starts_with(".secret-init-"));
+    names_in(group).into_iter().filter(is_left).chain(drafts).count()
+}
+
+fn report(found: &Found, times: &[f64], took: Duration, looks: &[Look], last: &Look, left: usize) -> Vec<Target> {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let [first, second] = looks else { panic!("two looks are taken") };
+    let title = format!("{} rotations of a pair of files, and two readers", second.rotations);
+    let mut table = Table::new(&title, &["measured"]);
+    let mut row = |name: &str, figure: String| table.row(name, &[figure]);
+    row("all of them, s", format!("{:.0}", took.as_secs_f64()));
+    row("from the swap of the source to that of the pair, median, ms", format!("{:.2}", median(times.iter().copied())));
+    row("p95, ms", format!("{:.2}", quantile(times.iter().copied(), 0.95)));
+    row("the longest, ms", format!("{:.2}", quantile(times.iter().copied(), 1.0)));
+    row("pairs that were read", count(&found.pairs).to_string());
+    row("of them another than before", count(&found.distinct).to_string());
+    row("mixed pairs", count(&found.mixed).to_string());
+    row("missing or torn files", count(&found.missing).to_string());
+    row(&format!("left behind after {} s", KEPT.as_secs()), left.to_string());
+    table.print();
+    let columns = ["agent: private dirty, KiB", "descriptors", "PID 1: private dirty, KiB", "descriptors", "processes"];
+    let mut table = Table::new("What it holds", &columns);
+    for (name, look) in [("", first), ("", second), (", later", last)] {
+        let [agent, init] = look.memory.map(|memory| format!("{memory:.0}"));
+        let [agents, inits] = look.descriptors.map(|count| count.to_string());
+        table.row(&format!("after {} rotations{name}", look.rotations), &[agent, agents, init, inits, look.processes.to_string()]);
+    }
+    table.print();
+    let more =
+        |what: &str, before: usize, after: usize| Target::new(format!("{what}: more than at the tenth"), after as f64 - before as f64, 0.0);
+    vec![
+        Target::new("mixed pairs", count(&found.mixed) as f64, 0.0),
+        Target::new("missing or torn files", count(&found.missing) as f64, 0.0),
+        Target::new("left behind", left as f64, 0.0),
+        Target::new("private dirty memory of the agent: at the end / at the tenth", second.memory[0] / first.memory[0], 1.05),
+        Target::new("private dirty memory of PID 1: at the end / at the tenth", second.memory[1] / first.memory[1], 1.05),
+        more("descriptors", first.descriptors.iter().sum(), second.descriptors.iter().sum()),
+        more("processes", first.processes, second.processes),
+    ]
+}
