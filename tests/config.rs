@@ -771,7 +771,10 @@ fn keys_that_are_unknown_missing_or_there_twice_are_told_at_each_level() {
     refuses("files: [{}]", &[":1:9: files[0]: the key path is missing", ":1:9: files[0]: the key from is missing"]);
     refuses("files: [{ path: a }]", &[":1:9: files[0]: the key from is missing"]);
     refuses("secrets: { a: { refresh: 5m } }", &[":1:15: secrets.a: the key from is missing"]);
-    refuses("rotation: { hunter2: x }", &[":1:13: rotation: unknown key; expected the keys refresh, on_change, splay, validate, stop_signal, grace"]);
+    refuses(
+        "rotation: { hunter2: x }",
+        &[":1:13: rotation: unknown key; expected the keys refresh, on_change, splay, validate, stop_signal, grace"],
+    );
     refuses("stores: { vault: { auth: {} } }", &[":1:26: stores.vault.auth: the key method is missing"]);
     refuses("stores: { mine: {} }", &[":1:11: stores: the key type is missing, since the name is no kind of store"]);
     let another = ":1:11: stores: the name is a kind of store, and the type is another";

@@ -177,7 +177,7 @@ impl Schedule {
         }
         // As long as there is time, there are some tries in it. When it is over, nobody is asked the more for it.
         if let Some((_, end)) = self.granted.filter(|(_, end)| failure.is_temporary() && *end > now) {
-            pause = pause.min((end - now) / 3);
+            pause = pause.min(end.saturating_sub(now) / 3);
         }
         self.next = now + if pause.is_zero() && self.failures == 1 { pause } else { pause.max(SHORTEST_PAUSE) };
     }
