@@ -28,10 +28,10 @@ fn one(world: &World) -> Start {
     on_one_stream(start).variable("A", format!("${{file:{}}}", path.display()))
 }
 
-fn runs(start: Start) -> Running {
+fn runs(start: &Start) -> Running {
     let mut running = start.spawn();
     running.line("runs one");
-    agent(running.pid());
+    let _ = agent(running.pid());
     running
 }
 
@@ -45,7 +45,7 @@ fn by_configuration(world: &World, rotation: &str) -> Start {
 fn a_change_is_in_the_environment_and_in_the_files_of_the_next_start() {
     let world = World::new();
     let start = one(&world).variable("B_FILE", format!("file:{}", world.file("b", "one").display()));
-    let mut running = runs(start.program(["perl", "-e", SHOWS]));
+    let mut running = runs(&start.program(["perl", "-e", SHOWS]));
     let first = program(running.pid());
     replace(&world.path.join("a"), "two");
     running.line("runs two one");
@@ -89,7 +89,7 @@ while True:
 "#;
     let world = World::new();
     let start = by_configuration(&world, "stop_signal: INT, grace: 1s").variable("LOCK", world.path.join("lock"));
-    let mut running = runs(start.program(["python3", "-c", HOLDS]));
+    let mut running = runs(&start.program(["python3", "-c", HOLDS]));
     replace(&world.path.join("a"), "two");
     let asked = running.time_of("SIGINT");
     let again = running.line("runs two");
@@ -111,7 +111,7 @@ print "runs $ENV{A}\n";
 sleep 1 while 1;
 "#;
     let world = World::new();
-    let mut running = runs(one(&world).program(["perl", "-e", SLOW]));
+    let mut running = runs(&one(&world).program(["perl", "-e", SLOW]));
     replace(&world.path.join("a"), "two");
     running.line("asked 1");
     running.signal(libc::SIGTERM);
@@ -129,7 +129,7 @@ print "runs $ENV{A}\n";
 sleep 1 while 1;
 "#;
     let world = World::new();
-    let mut running = runs(one(&world).program(["perl", "-e", SLOW]));
+    let mut running = runs(&one(&world).program(["perl", "-e", SLOW]));
     running.signal(libc::SIGTERM);
     running.line("asked");
     replace(&world.path.join("a"), "two");
@@ -160,7 +160,7 @@ while True: time.sleep(1)
     let world = World::new();
     // Until it has its handler it is safe from it, as a program is that waits for it by sigwait(3).
     let start = one(&world).under(["env", "--block-signal=HUP"]).program(["python3", "-c", SLOW]);
-    let mut running = runs(start);
+    let mut running = runs(&start);
     replace(&world.path.join("a"), "two");
     // The program has ended, and two seconds are waited for what it left.
     running.line("leaving");
@@ -173,7 +173,7 @@ fn the_pause_between_two_starts_doubles() {
     let world = World::new();
     let mut running = one(&world).program(["perl", "-e", SHOWS]).spawn();
     running.line("runs one");
-    agent(running.pid());
+    let _ = agent(running.pid());
     let mut at = Vec::new();
     for value in ["two", "three", "four", "five"] {
         replace(&world.path.join("a"), value);
@@ -203,7 +203,7 @@ while True: signal.pause()
     let start = one(&world).in_directory(&world.path).variable("LISTEN_FDS", "1");
     let start = start.under(["env", "--ignore-signal=USR1", "--block-signal=USR2"]);
     let start = start.under(["sh", "-c", "umask 027; ulimit -n 777; LISTEN_PID=$$ exec nice -n 3 \"$@\" 3<given", "sh"]);
-    let mut running = runs(start.program(["python3", "-c", LOOKS]));
+    let mut running = runs(&start.program(["python3", "-c", LOOKS]));
     let first = running.line("found");
     replace(&world.path.join("a"), "two");
     running.line("runs two");
@@ -243,7 +243,7 @@ fn the_second_start_has_the_terminal_too() {
 fn a_program_that_cannot_be_started_again_ends_the_container() {
     let world = World::new();
     let script = world.script("program", "#!/bin/sh\necho runs $A\nrm $0\nexec sleep 1000\n");
-    let mut running = runs(one(&world).program([script.as_os_str()]));
+    let mut running = runs(&one(&world).program([script.as_os_str()]));
     eventually("it is gone", || (!script.exists()).then_some(()));
     replace(&world.path.join("a"), "two");
     let line = running.line("secret-init: ");
@@ -258,7 +258,7 @@ fn it_is_not_started_again_as_long_as_a_secret_of_its_environment_cannot_be_fetc
     let world = World::new();
     let b = world.file("b", "one");
     let start = one(&world).variable("B", format!("${{file:{}}}", b.display())).variable("SHOWN", "B");
-    let mut running = runs(start.program(["perl", "-e", SHOWS]));
+    let mut running = runs(&start.program(["perl", "-e", SHOWS]));
     let first = program(running.pid());
     fs::remove_file(&b).unwrap();
     running.line("secret-init: warning: B: file:");
@@ -278,7 +278,7 @@ fn it_is_not_started_again_as_long_as_a_secret_of_its_environment_cannot_be_fetc
 #[test]
 fn an_agent_that_dies_before_it_has_the_program_started_again_leaves_it_to_the_next() {
     let world = World::new();
-    let mut running = runs(one(&world).program(["perl", "-e", SHOWS]));
+    let mut running = runs(&one(&world).program(["perl", "-e", SHOWS]));
     let old = agent(running.pid());
     replace(&world.path.join("a"), "two");
     // A restart waits two seconds for others that may follow.

@@ -17,7 +17,7 @@ use support::{Running, Start, World, children, eventually, send, status_field};
 fn tells(start: Start) -> Running {
     let mut running = start.program(["perl", "-e", TELLS]).spawn();
     running.line("runs");
-    agent(running.pid());
+    let _ = agent(running.pid());
     running
 }
 
