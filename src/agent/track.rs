@@ -150,9 +150,8 @@ impl<'a> Tracked<'a> {
                 None => secret.schedule.hurry(now),
                 Some((id, granted, end)) => {
                     let left = Term { duration: end.saturating_sub(now), is_renewable: known.is_renewable };
-                    let lease = Lease { id: id.clone(), term: Term { duration: *granted, ..left } };
-                    secret.adopt(&Life::Leased(lease), now, false);
-                    secret.schedule.renewed(now, random::fraction(), left);
+                    secret.lease = Some(Lease { id: id.clone(), term: Term { duration: *granted, ..left } });
+                    secret.schedule.resumed(now, random::fraction(), left, *granted);
                 }
             }
         }

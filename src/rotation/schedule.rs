@@ -149,6 +149,11 @@ impl Schedule {
         self.until_the_end(now, random, Term { is_renewable: term.is_renewable && !is_last, ..term }, granted);
     }
 
+    /// It was granted for so long to an agent that died, and this is left now.
+    pub fn resumed(&mut self, now: Moment, random: f64, term: Term, granted: Duration) {
+        self.until_the_end(now, random, term, granted);
+    }
+
     /// Renews at two thirds of what is left and a little more; what cannot be renewed is fetched anew while there still is time for a few tries, and for the program to
     /// take it: a part of what was granted, since what is left of it may be little.
     fn until_the_end(&mut self, now: Moment, random: f64, term: Term, granted: Duration) {

@@ -26,6 +26,7 @@ static POSTGRES: LazyLock<Postgres> = LazyLock::new(|| {
 /// Tells each user that its file names, once it has logged in, and whatever goes wrong. It ends with 0 at TERM.
 const CLIENT: &str = r#"
 $| = 1;
+use Time::HiRes "time";
 my ($ends, $last) = (0, "");
 $SIG{HUP} = sub {};
 $SIG{TERM} = sub { $ends = 1 };
@@ -33,8 +34,9 @@ print "runs\n";
 until ($ends) {
     open my $file, "<", $ENV{A_FILE} or die $!;
     (my $user, $ENV{PGPASSWORD}) = split / /, <$file>;
+    my $began = time;
     my $answer = `psql -X -tAq "host=127.0.0.1 port=$ENV{PORT} user=$user dbname=postgres" -c "SELECT 1" 2>&1`;
-    if ($answer ne "1\n") { print "user failed: $answer" } elsif ($user ne $last) { print "user $user\n" }
+    if ($answer ne "1\n") { print "user failed after ", time - $began, " s at ", time, ": $answer" } elsif ($user ne $last) { print "user $user\n" }
     $last = $user;
     select undef, undef, undef, 0.05;
 }
@@ -65,6 +67,8 @@ fn logged_in(world: &World, name: &str, mut properties: Value) -> Start {
 fn client(world: World, start: Start, role: &str) -> Watched {
     let file = format!("${{vault:database/creds/{role}#username}} ${{vault:database/creds/{role}#password}}");
     let start = start.variable("A_FILE", file).variable("PORT", POSTGRES.port.to_string()).flag("--refresh=24h");
+    // It tells when what was done.
+    let start = start.flag("--audit").flag(world.path.join("audit"));
     Watched::of(world, start.program(["perl", "-e", CLIENT]))
 }
 
@@ -72,7 +76,7 @@ fn client(world: World, start: Start, role: &str) -> Watched {
 #[track_caller]
 fn next_user(watched: &mut Watched) -> String {
     let line = watched.running.line("user");
-    assert!(!line.contains("failed"), "{line}");
+    assert!(!line.contains("failed"), "{line}\n{}", std::fs::read_to_string(watched.world.path.join("audit")).unwrap());
     line
 }
 
