@@ -333,7 +333,7 @@ mod tests {
         let watcher = watcher.of_an_agent();
         for round in 0..20_000 {
             let long = [number(round, 0).to_le_bytes(), number(round, 1).to_le_bytes()].concat();
-            let mut bytes = long[..1 + usize::try_from(number(round, 2) % 16).unwrap()].to_vec();
+            let mut bytes = long[..=usize::try_from(number(round, 2) % 16).unwrap()].to_vec();
             // Most kinds are none of ours.
             bytes[0] %= 12;
             let count = [0, 1, 2, 253][usize::try_from(number(round, 3) % 4).unwrap()];

@@ -285,7 +285,7 @@ fn pid_1_holds_no_secret_while_they_are_watched_nor_after_a_change_nor_when_the_
         }
         send(supervisor, libc::SIGCONT);
     };
-    support::watched::agent(supervisor);
+    let _ = support::watched::agent(supervisor);
     check(&canaries[0]);
     support::watched::replace(&file, &canaries[1].0);
     eventually("it is in place", || (fs::read_to_string(world.directory().join("A")).unwrap() == canaries[1].0).then_some(()));

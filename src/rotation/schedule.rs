@@ -298,7 +298,7 @@ mod tests {
         let pauses: Vec<u64> = (0..8)
             .map(|_| {
                 schedule.failed(NOW, 1.0, &refused(FailureKind::Unavailable { retry_after: None }));
-                (schedule.next() - NOW).as_secs()
+                schedule.next().saturating_sub(NOW).as_secs()
             })
             .collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
