@@ -549,7 +549,7 @@ fn pid_1_has_one_thread_and_does_not_wake_up_while_nothing_happens() {
     let mut running = one(&world).as_pid_1().program(["perl", "-e", TELLS]).spawn();
     running.line("runs");
     let supervisor = running.pid_1();
-    agent(supervisor);
+    let _ = agent(supervisor);
     refresh(&world);
     let woken = || status_field(supervisor, "voluntary_ctxt_switches");
     let before = woken();
