@@ -115,10 +115,10 @@ fn what_of_bank_vaults_is_not_read_is_warned_of() {
         start.variable("VAULT_ENV_DAEMON", "True").variable("VAULT_PASSTHROUGH", "VAULT_TOKEN").variable("VAULT_ENV_PASSTHROUGH", "X");
     let used = start.clone().variable("X", "bao:secret/data/app#x");
     let warnings = "\
-secret-init: warning: BAO_REVOKE_TOKEN: is not read: a token lives until its time is over
-secret-init: hint: let the role give tokens that live for a short time
-secret-init: warning: VAULT_ENV_DAEMON: is not read: secrets are fetched once, at the start
-secret-init: hint: restart the container after a change
+secret-init: warning: BAO_REVOKE_TOKEN: is not read: --revoke-on-exit ends a login
+secret-init: hint: set SECRET_INIT_REVOKE_ON_EXIT=true beside SECRET_INIT_WATCH=true
+secret-init: warning: VAULT_ENV_DAEMON: is not read: it is --on-change restart that starts the program anew
+secret-init: hint: set SECRET_INIT_ON_CHANGE=restart
 secret-init: warning: VAULT_ENV_PASSTHROUGH: is not read
 secret-init: hint: name by --keep-env what of a login is to reach the program
 secret-init: warning: VAULT_IGNORE_MISSING_SECRETS: is not read: a secret that does not exist ends the start

@@ -85,7 +85,8 @@ impl<'a> Actions<'a> {
         for watched in &agent.rotation.watched {
             let what = &watched.on_change;
             if *what != OnChange::Nothing && !list.iter().any(|action| action.what == what) {
-                let edge = if matches!(what, OnChange::Restart | OnChange::Exec(_)) { Edge::Trailing } else { Edge::Leading };
+                let edge =
+                    if matches!(what, OnChange::Restart | OnChange::Exec(_) | OnChange::Exit(_)) { Edge::Trailing } else { Edge::Leading };
                 list.push(Action { what, debounce: Debounce::new(edge), names: BTreeSet::new(), is_busy: false, told: None, failures: 0 });
             }
         }

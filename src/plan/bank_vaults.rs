@@ -8,8 +8,13 @@ const UNREAD: &[(&str, bool, &str, &str)] = &[
         "is not read: a secret that does not exist ends the start",
         "add ?optional=true or ?default=… to each that may be missing",
     ),
-    ("REVOKE_TOKEN", true, "is not read: a token lives until its time is over", "let the role give tokens that live for a short time"),
-    ("ENV_DAEMON", true, "is not read: secrets are fetched once, at the start", "restart the container after a change"),
+    (
+        "REVOKE_TOKEN",
+        true,
+        "is not read: --revoke-on-exit ends a login",
+        "set SECRET_INIT_REVOKE_ON_EXIT=true beside SECRET_INIT_WATCH=true",
+    ),
+    ("ENV_DAEMON", true, "is not read: it is --on-change restart that starts the program anew", "set SECRET_INIT_ON_CHANGE=restart"),
     ("PASSTHROUGH", false, "is not read", "name by --keep-env what of a login is to reach the program"),
     ("ENV_PASSTHROUGH", false, "is not read", "name by --keep-env what of a login is to reach the program"),
 ];
