@@ -15,7 +15,7 @@ use std::sync::Arc;
 use engine::{Container, Image, Project, Run, base_folder, composes, docker, docker_says, example_context, host, root, shell, unique};
 use serde_json::json;
 use support::servers::faults::{Answer, Faults};
-use support::{Outcome, World, binary};
+use support::{Outcome, World, binary, eventually};
 
 // The binary.
 
@@ -716,6 +716,49 @@ fn the_example_for_the_configuration_file_does_what_its_readme_says() {
     }
 }
 
+/// Without the hint that a healthcheck may begin before the start is over.
+fn waits_for_the_restart(project: &Project) {
+    logs_of(project, "worker", "start: a password of 22");
+    eventually("the agent has seen the start", || {
+        (project.types("docker-compose exec -T worker secret-init health").code() == 0).then_some(())
+    });
+}
+
+#[test]
+fn the_example_for_rotation_does_what_its_readme_says() {
+    for compose in composes() {
+        let project = Project::new("rotation", compose);
+        follow_the_readme(
+            &project,
+            &[
+                Line("cp ", at_once, &[]),
+                Line("docker-compose up", at_once, &[]),
+                Line(
+                    "docker-compose logs",
+                    |project| {
+                        logs_of(project, "api", "start:");
+                        logs_of(project, "worker", "start:");
+                    },
+                    &["start: a password of 15 bytes\n", "start: a password of 15 characters\n"],
+                ),
+                Line("docker-compose exec -T api secret-init plan", at_once, &["file:/run/secrets/db_password", "WATCHED"]),
+                Line("cp next", at_once, &[]),
+                Line("docker-compose logs api", |project| logs_of(project, "api", "HUP:"), &["HUP: a password of 22 bytes\n"]),
+                Line("docker-compose logs worker", waits_for_the_restart, &["start: a password of 22 characters\n"]),
+                Line("docker-compose exec -T api secret-init refresh", at_once, &["0 secrets changed, 1 unchanged, 0 failed\n"]),
+                Line("docker-compose exec -T worker secret-init health", at_once, &["healthy: 1 secret\n"]),
+                Line("docker-compose down", no_container_was_restarted, &[]),
+            ],
+        );
+    }
+}
+
+fn no_container_was_restarted(project: &Project) {
+    for service in ["api", "worker"] {
+        assert_eq!(docker_says(["inspect", "--format", "{{.RestartCount}} {{.State.Running}}", &project.container(service)]), "0 true\n");
+    }
+}
+
 #[test]
 fn the_example_for_vault_does_what_its_readme_says() {
     let image = Image::openbao();
@@ -792,7 +835,7 @@ fn the_examples_for_compose_have_no_value_that_could_be_real() {
         let text = fs::read_to_string(file).unwrap();
         assert!(text.to_lowercase().contains("fake"), "{text}");
     }
-    assert_eq!(files.len(), 12);
+    assert_eq!(files.len(), 14);
 }
 
 // docs/containers.md.

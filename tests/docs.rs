@@ -76,12 +76,14 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("docs/references.md", "SCHEME:LOCATOR", "the_grammar_of_the_docs_is_that_of_the_help"),
     ("docs/references.md", "export DATABASE_URL=", "the_text_with_a_reference_of_the_docs_becomes_a_url"),
     ("docs/references.md", "# a comment", "the_environment_file_of_the_docs_means_what_it_says"),
+    ("docs/rotation.md", "secrets:", "the_rotation_of_the_docs_is_planned_as_the_page_says"),
     ("docs/vault.md", "export", "the_commands_of_the_docs_give_the_program_what_the_server_has_and_the_policy_that_is_shown"),
     ("docs/vault.md", "path ", "the_commands_of_the_docs_give_the_program_what_the_server_has_and_the_policy_that_is_shown"),
     ("docs/vault.md", "stores:", "the_configurations_of_the_docs_are_good"),
     ("compose-examples/aws/README.md", "", "the_example_for_aws_does_what_its_readme_says"),
     ("compose-examples/config-file/README.md", "", "the_example_for_the_configuration_file_does_what_its_readme_says"),
     ("compose-examples/docker-secrets/README.md", "", "the_example_for_docker_secrets_does_what_its_readme_says"),
+    ("compose-examples/rotation/README.md", "", "the_example_for_rotation_does_what_its_readme_says"),
     ("compose-examples/vault/README.md", "", "the_example_for_vault_does_what_its_readme_says"),
     ("compose-examples/dotenv/README.md", "", "the_example_for_environment_files_does_what_its_readme_says"),
 ];
@@ -303,6 +305,29 @@ fn every_name_that_the_docs_call_left_alone_is() {
     let plan = start.finishes().succeeds();
     for name in names {
         assert!(plan.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))), "{name} in {plan}");
+    }
+}
+
+/// A plan of a configuration.
+fn planned(configuration: &str) -> String {
+    let world = World::new();
+    let start = world.secret_init().flag("plan").flag("--config").flag(world.file("c.yaml", configuration));
+    start.variable("VAULT_ADDR", "https://127.0.0.1:1").variable("VAULT_TOKEN", "t").finishes().succeeds()
+}
+
+#[test]
+fn the_rotation_of_the_docs_is_planned_as_the_page_says() {
+    let text = page("docs/rotation.md");
+    let plan = planned(&blocks(&text, "yaml")[0]);
+    for watched in ["vault:secret/data/database", "file:/run/secrets/tls.crt", "file:/run/secrets/tls.key"] {
+        assert!(plan.split("WATCHED").nth(1).unwrap().contains(watched), "{watched} in {plan}");
+    }
+    // And every action that the page names for a program is one.
+    let table = text.split("| program | how").nth(1).unwrap().split("\n\n").next().unwrap();
+    let actions: Vec<&str> = table.lines().skip(2).map(|row| row.trim_end_matches("` |").rsplit('`').next().unwrap()).collect();
+    assert!(actions.len() > 10, "{actions:?}");
+    for action in actions {
+        planned(&format!("files: [{{ path: a, from: \"file:/run/secrets/a\" }}]\nrotation:\n  on_change: {action}\n"));
     }
 }
 
