@@ -10,7 +10,6 @@ mod memory;
 mod track;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::time::Duration;
@@ -164,7 +163,7 @@ impl<'a> Agent<'a> {
         report::warn_of(&watch.look());
         report::warn_of(watch.blindness().as_slice());
         let mut control = self.open_control();
-        let mut scrapes = self.open_scrapes()?;
+        let mut scrapes = self.open_scrapes();
         let link = master.descriptor().try_clone_to_owned().and_then(descriptor::readable).map_err(|error| handover::no_memory(&error))?;
         loop {
             let now = clock::now();
@@ -211,9 +210,15 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn open_scrapes(&self) -> Result<Option<Scrapes>, Failure> {
-        let address: Option<SocketAddr> = self.arguments.options.metrics;
-        Ok(address.map(Scrapes::open).transpose()?)
+    /// The program runs already, and its secrets are watched, whoever may see how.
+    fn open_scrapes(&self) -> Option<Scrapes> {
+        match Scrapes::open(self.arguments.options.metrics?) {
+            Ok(scrapes) => Some(scrapes),
+            Err(problem) => {
+                report::warn_of(&[problem]);
+                None
+            }
+        }
     }
 }
 

@@ -404,8 +404,11 @@ const FLAGS: &[Flag] = &[
         variable: Some("REFRESH_SIGNAL"),
         help: "keep this signal, like USR2, from the program: it means that every secret is to be fetched now",
         apply: |options, value| {
-            let SignalName(signal) = value.to_str().and_then(SignalName::parse).ok_or(SignalName::EXPECTED)?;
-            options.refresh_signal = Some(Signal(signal as i32));
+            let signal = value.to_str().and_then(SignalName::parse).map(|SignalName(signal)| Signal(signal as i32));
+            // Without these nobody could end the container, nor reap in it.
+            let is_free = |signal: &Signal| !matches!(*signal, Signal::TERM | Signal::INT | Signal::QUIT | Signal::CHLD | Signal::CONT);
+            options.refresh_signal =
+                Some(signal.filter(is_free).ok_or("the name of a signal like USR2, and none that ends, stops or goes on")?);
             Ok(())
         },
     },

@@ -42,8 +42,8 @@ pub enum Heard {
     HandedOver(OwnedFd, Stay),
     /// What an agent after this one needs, in a file in memory.
     Remember(OwnedFd),
-    /// Send the program a signal.
-    Signal(Signal),
+    /// Send the program a signal, if it still is this process.
+    Signal(Signal, Pid),
     /// Stop the program, and start it again with this environment, or end with a code.
     Stop(Stop, Then),
     /// Nothing yet, or nothing that is understood.
@@ -133,6 +133,10 @@ impl Frame {
         (1..=64).contains(&self.number).then_some(Signal(i32::from(self.number)))
     }
 
+    fn process(self) -> Option<Pid> {
+        i32::try_from(self.long).ok().filter(|&number| number > 0).map(Pid::from_raw)
+    }
+
     fn stop(self) -> Option<Stop> {
         Some(Stop { signal: self.signal()?, grace: Duration::from_millis(u64::from(self.long)) })
     }
@@ -182,7 +186,7 @@ impl Watcher {
             (KEEP, Some(descriptor)) => Some(Heard::Keep(descriptor)),
             (HAND_OVER, Some(delivered)) => Some(Heard::HandedOver(delivered, stay(frame.number))),
             (REMEMBER, Some(memory)) => Some(Heard::Remember(memory)),
-            (SIGNAL, None) => frame.signal().map(Heard::Signal),
+            (SIGNAL, None) => frame.signal().zip(frame.process()).map(|(signal, process)| Heard::Signal(signal, process)),
             (RESTART, Some(delivered)) => frame.stop().map(|stop| Heard::Stop(stop, Then::Start(delivered))),
             (EXIT, None) => frame.stop().map(|stop| Heard::Stop(stop, Then::Exit(frame.other))),
             _ => None,
@@ -190,15 +194,15 @@ impl Watcher {
         heard.unwrap_or(Heard::Nothing)
     }
 
-    /// Tells an agent that stays.
-    pub fn tell(&self, told: Told) {
+    /// Tells an agent that stays. False when it has not read what it was told before, and there is no room for more: nobody waits for it.
+    pub fn tell(&self, told: Told) -> bool {
         let frame = match told {
             Told::Program(program) => Frame { long: program.as_raw().unsigned_abs(), ..Frame::of(PROGRAM) },
             Told::Refresh => Frame::of(REFRESH),
             Told::Finish => Frame::of(FINISH),
-            Told::Nothing => return,
+            Told::Nothing => return true,
         };
-        send(&self.socket, frame, None);
+        send(&self.socket, frame, None, MsgFlags::MSG_DONTWAIT)
     }
 }
 
@@ -211,17 +215,17 @@ impl AsFd for Watcher {
 impl Starter {
     /// Tells that the start failed with this code, which has been explained to the user.
     pub fn fail(&self, code: u8) {
-        send(&self.socket, Frame { number: code, ..Frame::of(FAILED) }, None);
+        self.send(Frame { number: code, ..Frame::of(FAILED) }, None);
     }
 
     /// Asks the supervisor to keep a descriptor open as long as the program runs.
     pub fn keep(&self, descriptor: &OwnedFd) {
-        send(&self.socket, Frame::of(KEEP), Some(descriptor));
+        self.send(Frame::of(KEEP), Some(descriptor));
     }
 
     /// Gives what was delivered to the supervisor, which does not look into it, for the process that becomes the program.
     pub fn hand_over(&self, delivered: &OwnedFd, stay: Stay) {
-        send(&self.socket, Frame { number: stay as u8, ..Frame::of(HAND_OVER) }, Some(delivered));
+        self.send(Frame { number: stay as u8, ..Frame::of(HAND_OVER) }, Some(delivered));
     }
 
     /// Before the program: from here on signals go to it. False when the supervisor has ended the start.
@@ -243,12 +247,17 @@ impl Starter {
 
     /// Gives the supervisor what an agent after this one needs. It takes the place of what was given before.
     pub fn remember(&self, memory: &OwnedFd) {
-        send(&self.socket, Frame::of(REMEMBER), Some(memory));
+        self.send(Frame::of(REMEMBER), Some(memory));
     }
 
-    /// Asks for a signal to the program.
-    pub fn signal(&self, signal: Signal) {
-        send(&self.socket, Frame { number: number(signal), ..Frame::of(SIGNAL) }, None);
+    /// Asks for a signal to the program, if it still is this process.
+    pub fn signal(&self, signal: Signal, program: Pid) {
+        let frame = Frame { number: number(signal), long: program.as_raw().unsigned_abs(), ..Frame::of(SIGNAL) };
+        self.send(frame, None);
+    }
+
+    fn send(&self, frame: Frame, descriptor: Option<&OwnedFd>) {
+        send(&self.socket, frame, descriptor, MsgFlags::empty());
     }
 
     /// Asks for the program to be stopped, and for what comes then.
@@ -256,8 +265,8 @@ impl Starter {
         let long = u32::try_from(stop.grace.as_millis()).unwrap_or(u32::MAX);
         let frame = |kind, other| Frame { number: number(stop.signal), other, long, ..Frame::of(kind) };
         match then {
-            Then::Start(delivered) => send(&self.socket, frame(RESTART, 0), Some(delivered)),
-            Then::Exit(code) => send(&self.socket, frame(EXIT, *code), None),
+            Then::Start(delivered) => self.send(frame(RESTART, 0), Some(delivered)),
+            Then::Exit(code) => self.send(frame(EXIT, *code), None),
         }
     }
 
@@ -297,11 +306,12 @@ fn number(signal: Signal) -> u8 {
 }
 
 /// That the other side is gone is no news to either: its end is seen by other means.
-fn send(socket: &OwnedFd, frame: Frame, descriptor: Option<&OwnedFd>) {
+fn send(socket: &OwnedFd, frame: Frame, descriptor: Option<&OwnedFd>, flags: MsgFlags) -> bool {
     let numbers = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
     let rights = numbers.as_ref().map(|numbers| [ControlMessage::ScmRights(numbers)]);
     let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
-    let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame.to_bytes())], control, MsgFlags::MSG_NOSIGNAL, None);
+    let result = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame.to_bytes())], control, flags | MsgFlags::MSG_NOSIGNAL, None);
+    result != Err(Errno::EAGAIN)
 }
 
 #[cfg(test)]

@@ -92,13 +92,17 @@ impl Children for Container<'_> {
             start.hand_over(&agent::seal(&prepared.delivered)?, Stay::No);
             entry::exit(0)
         };
-        let memory = agent::Memory::of(&entries);
-        drop(entries);
         let Prepared { account, place, stores, secrets, answers, delivered, audit } = prepared;
+        let memory = agent::Memory::of_start(&entries, &plan, &secrets);
+        drop(entries);
         if is_sidecar {
             start.commit();
             start.leave();
         } else {
+            // Should this agent die before it could say more, there will be another all the same.
+            if let Some(memory) = memory.write() {
+                start.link().remember(&memory);
+            }
             start.hand_over(&agent::seal(&delivered)?, if rotation.restarts() { Stay::Restarting } else { Stay::Signalling });
         }
         drop(delivered);

@@ -228,6 +228,7 @@ impl Supervisor<'_> {
         let mut agent: Option<Companion> = None;
         let mut held = Mask::NONE;
         let mut lock = None;
+        let mut memory = None;
         let mut buffer = Buffer::default();
         loop {
             let mut ready = [PollFd::new(runner.watcher.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
@@ -241,10 +242,11 @@ impl Supervisor<'_> {
                     return ended(agent, code);
                 }
                 Heard::Keep(descriptor) => lock = Some(descriptor),
+                Heard::Remember(descriptor) => memory = Some(descriptor),
                 Heard::HandedOver(delivered, stay) => match self.program_with(delivered) {
                     Ok(next) => {
                         let Runner { process, watcher } = std::mem::replace(&mut runner, next);
-                        agent = Companion::of(process, watcher, stay, self.options.revoke_on_exit);
+                        agent = Companion::of(process, watcher, stay, memory.take(), self.options.revoke_on_exit);
                     }
                     Err(failure) => return Outcome::Ended(failure.print(false)),
                 },

@@ -15,6 +15,7 @@ use crate::config::OnChange;
 use crate::deliver::Delivered;
 use crate::handshake::{Starter, Stop, Then};
 use crate::metrics::Metrics;
+use crate::reference::Reference;
 use crate::report::{self, Problem};
 use crate::resolve::{Answers, Value};
 use crate::rotation::debounce::{Debounce, Edge};
@@ -62,8 +63,10 @@ pub struct Actions<'a> {
 struct Action<'a> {
     what: &'a OnChange,
     debounce: Debounce,
-    /// The deliveries that have changed since it last acted.
+    /// The deliveries that have changed since it last began.
     names: BTreeSet<String>,
+    /// Those that it is under way for.
+    acting: BTreeSet<String>,
     is_busy: bool,
     /// Why it was not done, which has been told.
     told: Option<String>,
@@ -87,7 +90,15 @@ impl<'a> Actions<'a> {
             if *what != OnChange::Nothing && !list.iter().any(|action| action.what == what) {
                 let edge =
                     if matches!(what, OnChange::Restart | OnChange::Exec(_) | OnChange::Exit(_)) { Edge::Trailing } else { Edge::Leading };
-                list.push(Action { what, debounce: Debounce::new(edge), names: BTreeSet::new(), is_busy: false, told: None, failures: 0 });
+                list.push(Action {
+                    what,
+                    debounce: Debounce::new(edge),
+                    names: BTreeSet::new(),
+                    acting: BTreeSet::new(),
+                    is_busy: false,
+                    told: None,
+                    failures: 0,
+                });
             }
         }
         Self { agent, supervisor, program: None, list, pause: FIRST_PAUSE, restarted: None }
@@ -103,7 +114,7 @@ impl<'a> Actions<'a> {
 
     /// What is in place and is still to be told, by action.
     pub fn pending(&self) -> Vec<BTreeSet<String>> {
-        self.list.iter().map(|action| action.names.clone()).collect()
+        self.list.iter().map(|action| action.names.union(&action.acting).cloned().collect()).collect()
     }
 
     /// The names of the actions.
@@ -166,15 +177,20 @@ impl<'a> Actions<'a> {
                 continue;
             }
             is_any = true;
-            match self.list[index].what {
+            let action = &mut self.list[index];
+            action.acting = std::mem::take(&mut action.names);
+            match action.what {
                 OnChange::Signal(signal) => self.signal(index, *signal, metrics, now),
                 OnChange::Restart => self.restart(index, tracked, running, now),
                 OnChange::Exec(command) => {
                     let agent = self.agent;
-                    self.begin(index, running, async move { notify::run(&command.0, &agent.environment(), agent.account, PROGRAM).await });
+                    let names = self.list[index].acting.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+                    let mut environment = agent.environment();
+                    environment.push((b"SECRET_INIT_CHANGED".to_vec(), names.into_bytes()));
+                    self.begin(index, running, async move { notify::run(&command.0, &environment, agent.account, PROGRAM).await });
                 }
                 OnChange::Http(url) => {
-                    let names: Vec<String> = self.list[index].names.iter().cloned().collect();
+                    let names: Vec<String> = self.list[index].acting.iter().cloned().collect();
                     let settings = &self.agent.plan.settings;
                     self.begin(index, running, async move { notify::post(&url.0, &names, settings).await });
                 }
@@ -205,16 +221,18 @@ impl<'a> Actions<'a> {
         let signal = Signal(signal.unwrap_or(nix::sys::signal::Signal::SIGHUP) as i32);
         let result = match (self.supervisor, self.program) {
             (Some(supervisor), Some((program, _))) => target::may_signal(program, self.agent.arguments.options.group, signal, is_default)
-                .map(|()| supervisor.signal(signal))
+                .map(|()| supervisor.signal(signal, program))
                 .map_err(Problem::from),
             _ => self.signal_others(signal, is_default),
         };
         match result {
             Ok(()) => self.done(index),
-            Err(_) if self.program.is_some_and(|(_, since)| now < since + YOUTH) => self.list[index].debounce.again(now + GLANCE),
+            Err(_) if self.program.is_some_and(|(_, since)| now < since + YOUTH) => self.list[index].put_off(now + GLANCE),
             Err(problem) => {
                 metrics.action_failed(self.list[index].what.word());
                 self.refused(index, problem);
+                let names = std::mem::take(&mut self.list[index].acting);
+                self.audit(&names, "failed");
             }
         }
     }
@@ -239,14 +257,14 @@ impl<'a> Actions<'a> {
             if now >= restarted + HEALTHY {
                 self.pause = FIRST_PAUSE;
             } else if now < restarted + self.pause {
-                return self.list[index].debounce.again(restarted + self.pause);
+                return self.list[index].put_off(restarted + self.pause);
             }
         }
         self.list[index].is_busy = true;
         let (agent, supervisor, stop) = (self.agent, self.supervisor, self.stop());
-        let digests = tracked.digests();
+        let (digests, leased) = (tracked.digests(), tracked.leased());
         running.push(Box::pin(async move {
-            let result = agent.fetch_for_a_start(&digests).await.and_then(|(delivered, done)| {
+            let result = agent.fetch_for_a_start(&digests, &leased).await.and_then(|(delivered, done)| {
                 let sealed = handover::seal(&delivered).map_err(|failure| failure.problems)?;
                 if let Some(supervisor) = supervisor {
                     supervisor.stop(stop, &Then::Start(sealed));
@@ -283,11 +301,12 @@ impl<'a> Actions<'a> {
             Err(problems) => {
                 metrics.action_failed(self.list[index].what.word());
                 let action = &mut self.list[index];
-                if *action.what == OnChange::Restart {
-                    let pause = FIRST_PAUSE.saturating_mul(1 << action.failures.min(16)).min(LONGEST_PAUSE);
-                    action.failures = action.failures.saturating_add(1);
-                    action.debounce.again(now + pause);
-                }
+                // The new secrets are in place, and whoever is to know of it does not yet.
+                let pause = FIRST_PAUSE.saturating_mul(1 << action.failures.min(16)).min(LONGEST_PAUSE);
+                action.failures = action.failures.saturating_add(1);
+                let names = action.acting.clone();
+                action.put_off(now + pause);
+                self.audit(&names, "failed");
                 for problem in problems {
                     self.refused(index, problem);
                 }
@@ -300,7 +319,7 @@ impl<'a> Actions<'a> {
         let action = &mut self.list[index];
         action.told = None;
         action.failures = 0;
-        let names = std::mem::take(&mut action.names);
+        let names = std::mem::take(&mut action.acting);
         let word = action.what.word();
         report::inform(|| format!("{}: changed; {word}", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
         self.audit(&names, word);
@@ -312,10 +331,6 @@ impl<'a> Actions<'a> {
         if action.told.as_deref() != Some(&problem.cause) {
             action.told = Some(problem.cause.clone());
             report::warn_of(&[problem.about(format!("on_change: {}", action.what.word()))]);
-        }
-        if *action.what != OnChange::Restart {
-            let names = std::mem::take(&mut action.names);
-            self.audit(&names, "failed");
         }
     }
 
@@ -332,33 +347,62 @@ impl<'a> Actions<'a> {
     }
 }
 
+impl Action<'_> {
+    /// It is to be done later.
+    fn put_off(&mut self, until: Moment) {
+        self.names.append(&mut self.acting);
+        self.debounce.again(until);
+    }
+}
+
 impl Agent<'_> {
-    /// Fetches all that goes into the environment again, and makes it. What goes into files lies there.
-    async fn fetch_for_a_start(&self, digests: &[Option<Digest>]) -> Result<(Delivered, Done), Vec<Problem>> {
+    /// Fetches all that goes into the environment again, and makes it. Files that the same secrets are part of are put in place with it, so that both are of one
+    /// moment; others lie there.
+    async fn fetch_for_a_start(&self, digests: &[Option<Digest>], leased: &[Reference]) -> Result<(Delivered, Done), Vec<Problem>> {
         let plan = self.plan;
         let is_variable = |index: usize| !matches!(plan.deliveries[index].target, crate::plan::Target::File(_));
-        let mut wanted: Vec<Wanted> = Vec::new();
-        for reference in
-            (0..plan.deliveries.len()).filter(|&index| is_variable(index)).flat_map(|index| plan.deliveries[index].value.references())
-        {
-            if !wanted.iter().any(|wanted| wanted.reference.same_secret(reference)) {
-                wanted.push(Wanted { reference: reference.clone(), since: None });
+        let variables = (0..plan.deliveries.len()).filter(|&index| is_variable(index));
+        let mut triggers: Vec<Reference> = Vec::new();
+        for reference in variables.flat_map(|index| plan.deliveries[index].value.references()) {
+            if !triggers.iter().any(|trigger| trigger.same_secret(reference)) {
+                triggers.push(reference.clone());
             }
         }
-        let answers = self.stores.fetch(wanted, PATIENCE).await;
+        let affected = self.affected(&triggers);
+        let mut wanted = self.mates(&affected, &triggers);
+        wanted.extend(triggers.into_iter().map(|reference| Wanted { reference, since: None }));
+        // What is made for us at each read comes last: when another fails, none is made in vain.
+        let (made_for_us, others): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|wanted| leased.iter().any(|leased| leased.same_secret(&wanted.reference)));
+        let mut answers = self.stores.fetch(others, PATIENCE).await;
+        if !answers.iter().any(|answer| answer.result.is_err() && plan.is_required(&answer.reference)) {
+            answers.extend(self.stores.fetch(made_for_us, PATIENCE).await);
+        }
         let mut members = Vec::new();
+        let mut problems = Vec::new();
         for answer in &answers {
             self.audit.fetched(plan, answer);
             let index = self.rotation.watched.iter().position(|watched| watched.reference.same_secret(&answer.reference));
             if let (Some(index), Some(version), Some(life)) = (index, answer.version(), answer.life()) {
                 members.push((index, version.clone(), life.clone()));
             }
+            if let Err(failure) = answer.result.as_ref().map_err(Clone::clone)
+                && plan.is_required(&answer.reference)
+            {
+                let problem =
+                    Problem { hint: failure.hint.clone(), ..Problem::new(failure.code(), failure.cause).about(answer.reference.whole()) };
+                let first =
+                    plan.deliveries.iter().find(|delivery| delivery.value.references().any(|one| one.same_secret(&answer.reference)));
+                problems.push(first.map_or(problem.clone(), |delivery| delivery.about(problem)));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let answers = Answers::new(plan, answers);
         let mut values = Vec::with_capacity(plan.deliveries.len());
-        let mut problems = Vec::new();
         for (index, delivery) in plan.deliveries.iter().enumerate() {
-            values.push(if is_variable(index) {
+            values.push(if is_variable(index) || affected.contains(&index) {
                 answers.value(delivery).unwrap_or_else(|found| {
                     problems.extend(found);
                     Value::Absent
@@ -373,8 +417,11 @@ impl Agent<'_> {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let made = (0..values.len()).filter(|&index| is_variable(index)).map(|index| (index, digest(&values[index]))).collect();
         let environment = self.place.environment(plan, &values, self.arguments, self.account).map_err(|problem| vec![problem])?;
+        let files: Vec<(usize, &Value)> = affected.iter().map(|&index| (index, &values[index])).collect();
+        self.put_in_place(&files).await.map_err(|trouble| trouble.problems().to_vec())?;
+        let is_made = |index: &usize| is_variable(*index) || affected.contains(index) && !matches!(values[*index], Value::Absent);
+        let made = (0..values.len()).filter(is_made).map(|index| (index, digest(&values[index]))).collect();
         let delivered = Delivered { environment, directory: self.place.path().map(std::path::Path::to_owned) };
         Ok((delivered, Done { members, digests: made }))
     }

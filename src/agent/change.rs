@@ -150,7 +150,7 @@ impl Agent<'_> {
     }
 
     /// The deliveries that the secrets are part of, and those of the same groups.
-    fn affected(&self, triggers: &[Reference]) -> Vec<usize> {
+    pub(super) fn affected(&self, triggers: &[Reference]) -> Vec<usize> {
         let deliveries = &self.plan.deliveries;
         let has_one = |delivery: &Delivery| {
             delivery.value.references().any(|reference| triggers.iter().any(|trigger| trigger.same_secret(reference)))
@@ -161,7 +161,7 @@ impl Agent<'_> {
     }
 
     /// What has to be fetched besides.
-    fn mates(&self, affected: &[usize], triggers: &[Reference]) -> Vec<Wanted> {
+    pub(super) fn mates(&self, affected: &[usize], triggers: &[Reference]) -> Vec<Wanted> {
         let mut mates: Vec<Wanted> = Vec::new();
         for reference in affected.iter().flat_map(|&index| self.plan.deliveries[index].value.references()) {
             let is_there = triggers.iter().chain(mates.iter().map(|mate| &mate.reference)).any(|other| other.same_secret(reference));
@@ -204,15 +204,15 @@ impl Agent<'_> {
         let made: Vec<(usize, Option<Digest>)> = values.iter().map(|(index, value)| (*index, digest(value))).collect();
         let deliveries: Vec<usize> = made.iter().filter(|(index, digest)| digests[*index] != *digest).map(|(index, _)| *index).collect();
         if !deliveries.is_empty() {
-            self.put_in_place(&values).await?;
+            self.put_in_place(&values.iter().map(|(index, value)| (*index, value)).collect::<Vec<_>>()).await?;
         }
         Ok(Made { deliveries, digests: made })
     }
 
-    async fn put_in_place(&self, values: &[(usize, Value)]) -> Result<(), Trouble> {
-        let files: Vec<(usize, &Value)> = values.iter().map(|(index, value)| (*index, value)).collect();
-        let files: Vec<(usize, &Value)> =
-            files.into_iter().filter(|(index, _)| matches!(self.plan.deliveries[*index].target, Target::File(_))).collect();
+    /// Puts the files among these values in place; what is absent stays as it is.
+    pub(super) async fn put_in_place(&self, values: &[(usize, &Value)]) -> Result<(), Trouble> {
+        let is_file = |index: usize| matches!(self.plan.deliveries[index].target, Target::File(_));
+        let files: Vec<(usize, &Value)> = values.iter().copied().filter(|(index, _)| is_file(*index)).collect();
         let staged = self.place.stage(self.plan, &files).map_err(Trouble::Unwritten)?;
         if let Some(command) = &self.rotation.validate
             && let Some(view) = staged.view(self.account).map_err(Trouble::Unwritten)?
@@ -221,7 +221,8 @@ impl Agent<'_> {
             environment.push((b"SECRET_INIT_STAGED".to_vec(), view.into_os_string().into_encoded_bytes()));
             notify::run(command, &environment, self.account, VALIDATION).await.map_err(|problem| {
                 let cause = format!("the new files are refused: {}; the old ones stay", problem.cause);
-                Trouble::Refused(Problem { cause, ..problem }.about("validate"))
+                let names: Vec<&str> = files.iter().map(|(index, _)| self.plan.deliveries[*index].name.as_str()).collect();
+                Trouble::Refused(Problem { cause, code: Code::Data, ..problem }.about("validate").about(names.join(", ")))
             })?;
         }
         staged.commit().map_err(Trouble::Unwritten)

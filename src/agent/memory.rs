@@ -11,7 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::track::digest;
+use crate::plan::Plan;
 use crate::report::{Code, Failure, Problem};
+use crate::resolve::Secrets;
 use crate::secret::{Key, Secret};
 
 /// What is left for a later agent.
@@ -46,11 +49,18 @@ pub struct Known {
 
 impl Memory {
     /// An empty memory of a container that was started with this environment.
-    #[must_use]
-    pub fn of(environment: &[Vec<u8>]) -> Self {
+    fn of(environment: &[Vec<u8>]) -> Self {
         let environment = environment.iter().map(|entry| text(entry)).collect();
         let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
         Self { environment, directory, key: Key::own().expose(), ..Self::default() }
+    }
+
+    /// The same, after a start that delivered all of it: what a later agent needs, should this one die before it could say more.
+    #[must_use]
+    pub fn of_start(environment: &[Vec<u8>], plan: &Plan, secrets: &Secrets) -> Self {
+        let digests = plan.deliveries.iter().zip(secrets);
+        let delivered = digests.filter_map(|(delivery, value)| Some((delivery.name.clone(), digest(value)?.to_string()))).collect();
+        Self { delivered, ..Self::of(environment) }
     }
 
     /// The environment that the container was started with.

@@ -433,6 +433,11 @@ impl<'a> Tracked<'a> {
         self.digests.clone()
     }
 
+    /// The secrets that are lent to us.
+    pub fn leased(&self) -> Vec<Reference> {
+        self.secrets.iter().filter(|secret| secret.lease.is_some()).map(|secret| secret.watched.reference.clone()).collect()
+    }
+
     /// The names of the leases of a store.
     pub fn leases(&self, store: &str) -> Vec<String> {
         let its = self.secrets.iter().filter(|secret| secret.watched.reference.store_name() == store);

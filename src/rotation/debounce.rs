@@ -34,15 +34,13 @@ impl Debounce {
 
     /// Something has changed. The action waits a while longer when it is to, so that replicas do not act at once.
     pub fn change(&mut self, now: Moment, splay: Duration) {
-        if self.due.is_some() {
-            return;
-        }
         let is_quiet = now >= self.window;
-        if is_quiet {
+        if is_quiet && self.due.is_none() {
             self.window = now + WINDOW;
         }
-        let at = if is_quiet && self.edge == Edge::Leading { now } else { self.window };
-        self.due = Some(at + splay);
+        let at = if is_quiet && self.edge == Edge::Leading { now } else { self.window.max(now) };
+        // One that may not wait does not wait for another.
+        self.due = Some(self.due.map_or(at + splay, |due| due.min(at + splay)));
     }
 
     /// The action could not be done: it is due again then.
@@ -110,6 +108,16 @@ mod tests {
         assert_eq!(acts(Edge::Trailing, &[100]), [2100]);
         assert_eq!(acts(Edge::Trailing, &[100, 101, 500, 2099]), [2100]);
         assert_eq!(acts(Edge::Trailing, &[100, 2500]), [2100, 4500]);
+    }
+
+    #[test]
+    fn a_change_that_may_not_wait_does_not_wait_for_another() {
+        let mut debounce = Debounce::new(Edge::Leading);
+        debounce.change(NOW, Duration::from_secs(60));
+        debounce.change(after(5000), Duration::from_secs(2));
+        assert_eq!(debounce.due(), Some(after(7000)));
+        debounce.change(after(6000), Duration::from_secs(60));
+        assert_eq!(debounce.due(), Some(after(7000)));
     }
 
     #[test]

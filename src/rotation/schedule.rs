@@ -112,7 +112,11 @@ impl Schedule {
     pub fn unchanged(&mut self, now: Moment, random: f64) {
         self.failures = 0;
         if let Some((granted, end)) = self.granted {
-            return self.until_the_end(now, random, Term { duration: end.saturating_sub(now), is_renewable: false }, granted);
+            // A cache on the way gives the same again: it is asked again a few times before the end, and by the period after it.
+            self.until_the_end(now, random, Term { duration: end.saturating_sub(now), is_renewable: false }, granted);
+            let pause = if end > now { self.period.min(end.saturating_sub(now) / 3) } else { self.period };
+            self.next = self.next.max(now + pause.max(SHORTEST_PAUSE));
+            return;
         }
         self.next = now + self.period.mul_f64(0.9 + 0.2 * random);
         self.step = Step::Fetch;
@@ -277,6 +281,20 @@ mod tests {
         schedule.failed(NOW, 0.0, &refused(FailureKind::Denied));
         schedule.failed(NOW, 0.0, &refused(FailureKind::Unavailable { retry_after: None }));
         assert_eq!(schedule.next(), NOW + SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn the_same_lease_once_more_does_not_spin() {
+        let mut schedule = Schedule::new(MIN, NOW, 0.0);
+        schedule.fetched(NOW, 0.0, &leased(seconds(20), false));
+        let mut now = NOW;
+        let mut looks = 0;
+        while now < NOW + 5 * MIN {
+            now = schedule.next();
+            schedule.unchanged(now, 0.5);
+            looks += 1;
+        }
+        assert!(looks < 20, "{looks}");
     }
 
     #[test]

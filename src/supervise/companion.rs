@@ -25,6 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct Companion {
     alive: Option<(Pid, Watcher)>,
     memory: Option<OwnedFd>,
+    untold: Option<Told>,
     /// Whether it may ask for another start.
     pub restarts: bool,
     revokes: bool,
@@ -35,10 +36,11 @@ pub struct Companion {
 
 impl Companion {
     /// The agent that handed over; none when it does not stay.
-    pub fn of(process: Pid, watcher: Watcher, stay: Stay, revokes: bool) -> Option<Self> {
-        let new = |restarts| Self {
+    pub fn of(process: Pid, watcher: Watcher, stay: Stay, memory: Option<OwnedFd>, revokes: bool) -> Option<Self> {
+        let new = move |restarts| Self {
             alive: Some((process, watcher.of_an_agent())),
-            memory: None,
+            memory,
+            untold: None,
             restarts,
             revokes,
             started: Instant::now(),
@@ -78,10 +80,20 @@ impl Companion {
         }
     }
 
-    /// Tells it, if it lives.
-    pub fn tell(&self, told: Told) {
+    /// Tells it, if it lives. Who the program is, it has to know: that is told again when there was no room for it.
+    pub fn tell(&mut self, told: Told) {
         if let Some((_, watcher)) = &self.alive {
-            watcher.tell(told);
+            let is_told = watcher.tell(told);
+            if let Told::Program(_) = told {
+                self.untold = (!is_told).then_some(told);
+            }
+        }
+    }
+
+    /// Tells it what there was no room for before.
+    pub fn tell_again(&mut self) {
+        if let Some(told) = self.untold {
+            self.tell(told);
         }
     }
 
@@ -102,6 +114,7 @@ impl Companion {
         // What it said before that counts as far as it is to be remembered.
         while !matches!(self.hear(), Heard::Closed | Heard::Nothing) {}
         self.alive = None;
+        self.untold = None;
         if self.started.elapsed() >= HEALTHY {
             self.pause = FIRST_PAUSE;
         }
@@ -125,7 +138,7 @@ impl Companion {
     pub fn finish(self) {
         let Some((process, watcher)) = self.alive else { return };
         if self.revokes {
-            watcher.tell(Told::Finish);
+            let _ = watcher.tell(Told::Finish);
             let deadline = Deadline::after(FAREWELL);
             while !deadline.has_passed() && !matches!(watcher.hear(), Heard::Closed) {
                 let _ = poll(&mut [PollFd::new(watcher.as_fd(), PollFlags::POLLIN)], deadline.timeout());

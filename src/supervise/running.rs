@@ -73,7 +73,7 @@ impl<'a> Running<'a> {
         for signal in std::mem::take(&mut self.held).iter() {
             self.pass_on(signal);
         }
-        if let Some(agent) = &self.agent {
+        if let Some(agent) = &mut self.agent {
             agent.tell(Told::Program(self.program));
         }
     }
@@ -111,6 +111,9 @@ impl<'a> Running<'a> {
                 }
             }
             self.obey_the_agent();
+            if let Some(agent) = &mut self.agent {
+                agent.tell_again();
+            }
             if self.kill_at.has_passed() {
                 self.kill_at = Deadline::NEVER;
                 signal::send(self.target(), Signal::KILL);
@@ -142,7 +145,7 @@ impl<'a> Running<'a> {
     /// A signal from outside: it is the program's, unless it is the agent's.
     fn pass_on(&mut self, signal: Signal) {
         if self.supervisor.options.refresh_signal == Some(signal)
-            && let Some(agent) = &self.agent
+            && let Some(agent) = &mut self.agent
         {
             return agent.tell(Told::Refresh);
         }
@@ -162,9 +165,10 @@ impl<'a> Running<'a> {
     fn obey_the_agent(&mut self) {
         while let Some(agent) = &mut self.agent {
             match agent.hear() {
-                Heard::Signal(signal) if self.then.is_none() => signal::send(self.target(), signal),
+                // A program that has been started since was not meant.
+                Heard::Signal(signal, program) if self.then.is_none() && program == self.program => signal::send(self.target(), signal),
                 Heard::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
-                Heard::Signal(_) | Heard::Stop(..) => {}
+                Heard::Signal(..) | Heard::Stop(..) => {}
                 // It has died, or will do nothing any more that it is there for.
                 Heard::Closed => return agent.kill(),
                 _ => return,
