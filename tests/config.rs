@@ -395,7 +395,7 @@ const WARNED: &[Warned] = &[
         |_, start| start,
         "T_A=x$\nT_B=x$\n",
         &[
-            "c.yaml:1:28: T_A: file:/W/none: a change of it does not reach a program that runs, which has it in its environment",
+            "c.yaml:1:28: T_A: file:/W/none?default=…&refresh=300s: a change of it does not reach a program that runs, which has it in its environment",
             "hint: use on_change: restart (--on-change restart), or deliver it as a file: by files: in the configuration",
         ],
     ),
@@ -407,12 +407,14 @@ fn what_is_set_in_two_places_and_what_a_change_cannot_reach_is_warned_of_and_str
         let world = World::new();
         let start = more(&world, configured(&world, text)).shell(SHOW);
         let outcome = start.finishes();
+        let lines: Vec<String> = lines.iter().map(|line| line.replace("/W/", &format!("{}/", world.path.display()))).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (first, hints) = lines.split_first().unwrap();
         let warning =
             ["warning: ", first, "\n"].concat() + &hints.iter().map(|hint| ["secret-init: ", hint, "\n"].concat()).collect::<String>();
         let warning = format!("secret-init: {warning}");
         assert_eq!((outcome.stdout.as_str(), outcome.stderr, outcome.status.code()), (*expected, warning, Some(0)), "{text}");
-        start.flag("--strict").finishes().fails(78, &[*lines, &["1 problem in the plan; the program was not started"]].concat());
+        start.flag("--strict").finishes().fails(78, &[&lines[..], &["1 problem in the plan; the program was not started"]].concat());
     }
 }
 
@@ -741,7 +743,7 @@ fn each_mistake_is_told_with_its_place() {
             "the keys method, mount, role, username, token_file, jwt_file, role_id, secret_id_file, password_file, cert_file, key_file, creation_path",
         ),
         ("stores: { 'a b': { type: vault } }".to_owned(), "1:11: stores", name),
-        ("rotation: [refresh]".to_owned(), "1:11: rotation", "the keys refresh, on_change, splay, validate"),
+        ("rotation: [refresh]".to_owned(), "1:11: rotation", "the keys refresh, on_change, splay, validate, stop_signal, grace"),
         ("files: [hunter2]".to_owned(), "1:9: files[0]", "the keys path, from, mode, owner, group"),
     ] {
         refuses(&document, &[&format!(":{place}: expected {expected}")]);
