@@ -334,7 +334,7 @@ fn write_makes_all_files_or_changes_none() {
         start.clone().variable("T_A_FILE", format!("literal:{value}")).variable("T_B_FILE", "literal:b").variable("T_C", "literal:c")
     };
     let outcome = write("one").finishes();
-    assert_eq!(outcome.stderr, "secret-init: warning: T_C: is not delivered: write makes files alone\n");
+    assert_eq!(outcome.stderr, "secret-init: warning: T_C: is not delivered: only files are, without a program to run\n");
     assert_eq!((outcome.code(), names_in(&directory)), (0, [".secret-init.files", "T_A", "T_B"].map(str::to_owned).to_vec()));
     let none = world.path.join("none");
     let outcome = write("two").variable("T_D_FILE", format!("file:{}", none.display())).finishes();

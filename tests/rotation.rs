@@ -470,6 +470,8 @@ fn an_agent_that_is_killed_is_followed_by_another_and_nothing_is_told_twice() {
     let mut running = tells(one(&world));
     replace(&world.path.join("a"), "two");
     running.line("HUP 1 two");
+    // Who asks is answered when it is remembered.
+    refresh(&world);
     let (inode, program) = (fs::metadata(world.directory().join("A")).unwrap().ino(), program(running.pid()));
     let (_, took) = replaced(running.pid(), agent(running.pid()));
     assert!(took >= Duration::from_millis(990), "{took:?}");

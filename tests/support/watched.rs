@@ -47,8 +47,7 @@ pub fn replace(path: &Path, content: &str) {
     fs::rename(&new, path).unwrap();
 }
 
-/// The agent below secret-init.
-#[must_use]
+/// The agent below secret-init, once it watches.
 pub fn agent(supervisor: i32) -> i32 {
     eventually("there is an agent", || children(supervisor).into_iter().find(|&child| is_ours(child) && is_settled(child)))
 }
