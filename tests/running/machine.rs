@@ -3,35 +3,36 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::process::Command;
+use std::time::Instant;
 
-use crate::rig::{Store, Watched, container, port};
+use crate::rig::{Relay, Store, Watched, container, port};
 use crate::support::files::{Small, names_in, set_mode};
-use crate::support::servers::faults::Faults;
+use crate::support::servers::faults::{Answer, Faults};
 use crate::support::{World, eventually, send};
 
 fn run(program: &str, arguments: &[&str]) {
     assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
 }
 
-/// A program whose directory is a tmpfs of its own; that one goes before the world does.
-fn with_a_small_directory(store: &Store) -> (Small, Watched) {
+/// A program whose directory is a tmpfs of its own.
+fn with_a_small_directory(store: &Store) -> Watched {
     let world = World::new();
     let small = Small::mounted_at(world.directory(), "64k");
     let start = store.told(container(&world)).variable("A_FILE", store.reference(""));
-    (small, Watched::start(world, start, "one"))
+    Watched::start(world, start, "one").on(small)
 }
 
 #[test]
 fn a_full_tmpfs_keeps_the_old_file_whole_and_nothing_is_left_of_the_new_one() {
     let store = Store::new();
-    let (_small, mut watched) = with_a_small_directory(&store);
+    let mut watched = with_a_small_directory(&store);
     let names = names_in(&watched.directory);
     let ballast = watched.directory.join("ballast");
     // It ends when there is no room.
     let _ = fs::write(&ballast, vec![0; 1 << 20]);
     store.put("two");
     for _ in 0..3 {
-        watched.stays(73, "");
+        watched.stays(73, "no space left on device");
     }
     fs::remove_file(ballast).unwrap();
     assert_eq!(names_in(&watched.directory), names);
@@ -42,12 +43,12 @@ fn a_full_tmpfs_keeps_the_old_file_whole_and_nothing_is_left_of_the_new_one() {
 #[test]
 fn a_tmpfs_that_is_read_only_by_now_changes_nothing() {
     let store = Store::new();
-    let (small, mut watched) = with_a_small_directory(&store);
-    let path = small.0.display().to_string();
+    let mut watched = with_a_small_directory(&store);
+    let path = watched.directory.display().to_string();
     run("mount", &["-o", "remount,ro", &path]);
     store.put("two");
     for _ in 0..3 {
-        watched.stays(73, "");
+        watched.stays(73, "read-only file system");
     }
     run("mount", &["-o", "remount,rw", &path]);
     watched.hears(1, "two");
@@ -69,7 +70,7 @@ fn a_directory_that_may_not_be_written_to_any_more_changes_nothing() {
     set_mode(&watched.directory, 0o500);
     store.put("two");
     for _ in 0..3 {
-        watched.stays(73, "");
+        watched.stays(73, "permission denied");
     }
     set_mode(&watched.directory, 0o700);
     watched.hears(1, "two");
@@ -86,11 +87,21 @@ fn no_thread_for_the_name_of_a_server_changes_nothing() {
     limit("--nproc=1:");
     store.put("two");
     for _ in 0..3 {
-        watched.stays(71, "localhost:");
+        watched.stays(71, "no thread can be had to look the name up");
     }
     limit("--nproc=100:");
     watched.hears(1, "two");
     watched.ends(1);
+}
+
+/// The numbers that the next descriptors of a process will have.
+fn free_descriptors(pid: i32) -> Vec<u32> {
+    let open: Vec<u32> = names_in(format!("/proc/{pid}/fd")).iter().map(|name| name.parse().unwrap()).collect();
+    (0..1024).filter(|number| !open.contains(number)).collect()
+}
+
+fn limit_descriptors(pid: i32, below: u32) {
+    run("prlimit", &["--pid", &pid.to_string(), &format!("--nofile={below}:")]);
 }
 
 #[test]
@@ -98,16 +109,13 @@ fn no_descriptor_for_a_connection_changes_nothing() {
     let store = Store::new();
     let mut watched = store.watched("");
     let agent = watched.agent();
-    let open: Vec<u32> = names_in(format!("/proc/{agent}/fd")).iter().map(|name| name.parse().unwrap()).collect();
-    // One for whoever asks, and none for the store.
-    let free: Vec<u32> = (0..).filter(|number| !open.contains(number)).take(2).collect();
-    let limit = |number: u32| run("prlimit", &["--pid", &agent.to_string(), &format!("--nofile={number}:4096")]);
     store.put("two");
-    limit(free[1]);
+    // One for whoever asks, and none for the store.
+    limit_descriptors(agent, free_descriptors(agent)[1]);
     for _ in 0..3 {
-        watched.stays(71, "");
+        watched.stays(71, "no descriptor can be had for a connection");
     }
-    limit(1024);
+    limit_descriptors(agent, 1024);
     watched.hears(1, "two");
     watched.ends(1);
 }
@@ -117,11 +125,8 @@ fn without_any_descriptor_the_agent_waits_and_does_not_spin() {
     let store = Store::new();
     let mut watched = store.watched("");
     let agent = watched.agent();
-    let open: Vec<u32> = names_in(format!("/proc/{agent}/fd")).iter().map(|name| name.parse().unwrap()).collect();
-    let free = (0..).find(|number| !open.contains(number)).unwrap();
-    let limit = |number: u32| run("prlimit", &["--pid", &agent.to_string(), &format!("--nofile={number}:4096")]);
     store.put("two");
-    limit(free);
+    limit_descriptors(agent, free_descriptors(agent)[0]);
     // Those who ask now are answered later.
     let refresh = watched.world.secret_init().directory(&watched.directory).flag("refresh").spawn();
     let ticks = || {
@@ -129,10 +134,10 @@ fn without_any_descriptor_the_agent_waits_and_does_not_spin() {
         let fields: Vec<u64> = text.rsplit_once(')').unwrap().1.split_whitespace().filter_map(|field| field.parse().ok()).collect();
         fields[10] + fields[11]
     };
-    let (before, began) = (ticks(), std::time::Instant::now());
+    let (before, began) = (ticks(), Instant::now());
     eventually("some time is over", || (began.elapsed().as_secs() >= 2).then_some(()));
     assert!(ticks() - before < 50, "{} ticks of a hundred a second", ticks() - before);
-    limit(1024);
+    limit_descriptors(agent, 1024);
     let refresh = refresh.finishes();
     assert!(refresh.code() == 0 && refresh.stdout.contains(" changed"), "{refresh:?}");
     assert_eq!(watched.running.line("HUP"), "HUP 1 two");
@@ -168,12 +173,12 @@ fn an_agent_that_dies_while_the_store_is_away_is_followed_by_one_that_keeps_the_
     let store = Store::new();
     let mut watched = store.watched("");
     let (first, before) = (watched.agent(), watched.file());
-    store.answers([crate::support::servers::faults::Answer::reset()]);
+    store.answers([Answer::reset()]);
     send(first, libc::SIGKILL);
     eventually("another is there", || Some(watched.agent()).filter(|&agent| agent != first));
     eventually("it answers", || (watched.health().code() == 0).then_some(()));
     for _ in 0..3 {
-        watched.stays(69, "127.0.0.1:");
+        watched.stays(69, "the connection broke before the answer was complete");
     }
     assert_eq!(watched.file(), before);
     store.put("two");
@@ -240,8 +245,8 @@ select undef, undef, undef, 0.05 while 1;
 
 #[test]
 fn an_answer_that_never_ends_keeps_nobody_from_ending_the_program() {
-    let (store, hung) = (Store::new(), Faults::always(crate::support::servers::faults::Answer::silence()));
-    let relay = crate::rig::Relay::to(&store.gate.address);
+    let (store, hung) = (Store::new(), Faults::always(Answer::silence()));
+    let relay = Relay::to(&store.gate.address);
     let world = World::new();
     let start = container(&world).variable("VAULT_ADDR", format!("http://127.0.0.1:{}", relay.port)).variable("VAULT_TOKEN", "root");
     let watched = Watched::start(world, start.variable("A_FILE", store.reference("")), "one");
@@ -250,7 +255,7 @@ fn an_answer_that_never_ends_keeps_nobody_from_ending_the_program() {
     eventually("it is asked", || (!hung.requests().is_empty()).then_some(()));
     // The agent still says how it is.
     assert_eq!(watched.health().code(), 0);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     watched.ends(0);
     assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
     assert_eq!(refresh.finishes().code(), 69);

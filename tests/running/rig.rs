@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::support::files::Small;
 use crate::support::servers::faults::{Answer, Faults, Request};
 use crate::support::servers::openbao::OpenBao;
 use crate::support::servers::{curl, free_port};
@@ -38,6 +39,9 @@ pub fn container(world: &World) -> Start {
 /// A program that runs, and whose secret `A` is watched.
 pub struct Watched {
     pub running: Running,
+    /// What is mounted at the directory, if something is: it goes before the world does.
+    #[allow(dead_code, reason = "it only has to end in time")]
+    small: Option<Small>,
     pub world: World,
     pub directory: PathBuf,
     /// What it had at the start.
@@ -61,9 +65,16 @@ impl Watched {
         let start = start.directory(&directory).flag(format!("--metrics=127.0.0.1:{metrics}"));
         let mut running = start.spawn();
         let first = running.line("runs").replace("runs ", "");
-        let watched = Self { running, world, directory, first, metrics };
-        watched.agent();
+        let watched = Self { running, small: None, world, directory, first, metrics };
+        // The program does not wait for it.
+        eventually("the agent can be asked", || watched.directory.join(".control").exists().then_some(()));
         watched
+    }
+
+    /// What its directory is a mount of.
+    pub fn on(mut self, small: Small) -> Self {
+        self.small = Some(small);
+        self
     }
 
     /// `secret-init refresh`.
@@ -105,7 +116,7 @@ impl Watched {
     pub fn stays(&self, code: i32, cause: &str) {
         let before = self.file();
         let refresh = self.refresh();
-        assert!(refresh.code() == code && refresh.stdout.contains(&format!("failed: {cause}")), "{code} {cause}: {refresh:?}");
+        assert!(refresh.code() == code && says(&refresh, "failed: ", cause), "{code} {cause}: {refresh:?}");
         assert_eq!(self.file(), before);
         self.is_stale(cause);
     }
@@ -115,7 +126,7 @@ impl Watched {
     pub fn is_stale(&self, cause: &str) {
         assert_eq!(self.metric("secret_init_stale_secrets"), "1");
         let health = self.health();
-        assert!(health.code() == 0 && health.stdout.contains(&format!("stale: {cause}")), "{cause}: {health:?}");
+        assert!(health.code() == 0 && says(&health, "stale: ", cause), "{cause}: {health:?}");
     }
 
     /// A look finds a change, of which the program hears as its signal of this number.
@@ -147,6 +158,11 @@ impl Watched {
     }
 }
 
+/// Whether a row of the answer has this word, and this cause after it.
+fn says(outcome: &Outcome, word: &str, cause: &str) -> bool {
+    outcome.stdout.lines().any(|line| line.split_once(word).is_some_and(|(_, after)| after.contains(cause)))
+}
+
 /// A secret at the real server, with something before it that can answer in its stead.
 pub struct Store {
     pub path: String,
@@ -170,19 +186,15 @@ impl Store {
             if is_secret {
                 noted.lock().unwrap().push(Instant::now());
             }
-            match said.first().filter(|_| is_secret).cloned() {
-                Some(answer) => {
-                    // The last one stays.
-                    if said.len() > 1 {
-                        said.remove(0);
-                    }
-                    answer
-                }
-                None => {
-                    drop(said);
-                    forward(request, port)
-                }
+            let Some(answer) = said.first().filter(|_| is_secret).cloned() else {
+                drop(said);
+                return forward(request, port);
+            };
+            // The last one stays.
+            if said.len() > 1 {
+                said.remove(0);
             }
+            answer
         });
         let store = Self { path, gate, answers, times };
         store.put("one");
@@ -247,9 +259,9 @@ pub fn port(address: &str) -> u16 {
 /// What the server at this port answers.
 pub fn forward(request: &Request, port: u16) -> Answer {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return Answer::hang_up() };
-    let headers = request.headers.iter().filter(|(name, _)| name != "connection");
-    let headers: String = headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("{} {} HTTP/1.1\r\n{headers}connection: close\r\n\r\n", request.method, request.path);
+    let mut lines = vec![format!("{} {} HTTP/1.1", request.method, request.path), "connection: close".to_owned()];
+    lines.extend(request.headers.iter().filter(|(name, _)| name != "connection").map(|(name, value)| format!("{name}: {value}")));
+    let head = lines.join("\r\n") + "\r\n\r\n";
     let mut answer = Vec::new();
     let _ = stream.write_all(&[head.as_bytes(), &request.body].concat());
     let _ = stream.read_to_end(&mut answer);

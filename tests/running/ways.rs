@@ -313,8 +313,8 @@ fn a_change_in_a_store_is_seen_within_the_interval_and_a_request() {
         store.put(value);
         let began = Instant::now();
         assert_eq!(watched.running.line("HUP"), format!("HUP {number} {value}"));
-        // Give or take a tenth, so that those who started together do not stay together; and as long as this machine may take for the rest.
-        assert!(began.elapsed() < Duration::from_millis(5500 + 1500), "{:?}", began.elapsed());
+        // Half a second more or less, so that those who started together do not stay together; and what a loaded machine may take for the rest.
+        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
     }
     watched.ends(2);
 }
