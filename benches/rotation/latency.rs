@@ -102,7 +102,8 @@ impl Teller {
         thread::spawn(move || {
             let mut before = fs::read(&file).unwrap();
             while inotify.read_events().is_ok() {
-                let content = fs::read(&file).unwrap();
+                // It is gone when all is over.
+                let Ok(content) = fs::read(&file) else { return };
                 if content != before && sender.send(()).is_err() {
                     return;
                 }

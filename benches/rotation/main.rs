@@ -1,5 +1,5 @@
 //! Secrets that change while the program runs: how soon it knows, whether it ever sees half a change, and what watching costs. `cargo bench --bench rotation`, in some
-//! eight minutes; `cargo bench --bench rotation -- --rounds 200` is a trial, whose figures say little.
+//! ten minutes; `cargo bench --bench rotation -- --rounds 200` is a trial, whose figures say little.
 
 #![allow(
     clippy::unwrap_used,
@@ -67,7 +67,7 @@ fn main() {
     targets.extend(rotations::endure(&scale));
     if missing.is_empty() {
         targets.extend(watching::compare(&scale));
-        requests::count(&scale);
+        requests::count();
     }
     table::summary(&targets);
 }
