@@ -195,6 +195,7 @@ impl Watcher {
     }
 
     /// Tells an agent that stays. False when it has not read what it was told before, and there is no room for more: nobody waits for it.
+    #[must_use]
     pub fn tell(&self, told: Told) -> bool {
         let frame = match told {
             Told::Program(program) => Frame { long: program.as_raw().unsigned_abs(), ..Frame::of(PROGRAM) },
@@ -350,7 +351,7 @@ mod tests {
             send_anything(&starter.socket, &bytes, count);
             match watcher.hear() {
                 Heard::Closed => panic!("{bytes:?} is taken for the end"),
-                Heard::Signal(signal) | Heard::Stop(Stop { signal, .. }, _) => assert!((1..=64).contains(&signal.0), "{bytes:?}"),
+                Heard::Signal(signal, _) | Heard::Stop(Stop { signal, .. }, _) => assert!((1..=64).contains(&signal.0), "{bytes:?}"),
                 _ => {}
             }
             assert!(matches!(watcher.hear(), Heard::Nothing), "{bytes:?}");
