@@ -113,10 +113,10 @@ mod tests {
     #[test]
     fn a_change_that_may_not_wait_does_not_wait_for_another() {
         let mut debounce = Debounce::new(Edge::Leading);
-        debounce.change(NOW, Duration::from_secs(60));
+        debounce.change(NOW, Duration::from_mins(1));
         debounce.change(after(5000), Duration::from_secs(2));
         assert_eq!(debounce.due(), Some(after(7000)));
-        debounce.change(after(6000), Duration::from_secs(60));
+        debounce.change(after(6000), Duration::from_mins(1));
         assert_eq!(debounce.due(), Some(after(7000)));
     }
 
