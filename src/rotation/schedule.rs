@@ -17,6 +17,8 @@ const LEASE_MARGIN: f64 = 0.3;
 const LOGIN_MARGIN: f64 = 0.5;
 /// After the moment at which a store makes another secret, it is there.
 const MARGIN: Duration = Duration::from_secs(1);
+/// For so long after that moment it is asked for as if it were there the next second.
+const TURNING: Duration = Duration::from_secs(10);
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +175,10 @@ impl Schedule {
     /// A look failed. What may pass is tried again soon, and less and less often; what will not pass by itself, after a period. A lease that cannot be renewed any more
     /// is fetched anew.
     pub fn failed(&mut self, now: Moment, random: f64, failure: &Failure) {
-        let bound = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        // What a store is just changing is there in a moment, and the one before is good no more.
+        let is_turning = self.rotation.is_some_and(|rotation| now + MARGIN >= rotation && now < rotation + TURNING);
+        let first = if is_turning { SHORTEST_PAUSE } else { FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)) };
+        let bound = first.min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         let mut pause = if !failure.is_temporary() && self.step == Step::Fetch {
             self.period.mul_f64(0.9 + 0.2 * random)
@@ -308,6 +313,20 @@ mod tests {
         assert_eq!(schedule.next(), NOW + 7 * MIN + seconds(1));
         schedule.unchanged(NOW + 8 * MIN, 0.5);
         assert_eq!(schedule.next(), NOW + 13 * MIN);
+    }
+
+    #[test]
+    fn a_static_role_that_is_just_being_changed_is_read_again_within_seconds() {
+        let mut schedule = Schedule::new(5 * MIN, NOW, 0.0);
+        schedule.fetched(NOW, 0.5, &Life::Rotated(seconds(30)));
+        let being_changed = refused(FailureKind::Unavailable { retry_after: Some(seconds(1)) });
+        for now in [31, 33, 35].map(|after| NOW + seconds(after)) {
+            schedule.failed(now, 1.0, &being_changed);
+            assert_eq!(schedule.next(), now + seconds(2));
+        }
+        // When it takes that long, something is wrong.
+        schedule.failed(NOW + seconds(40), 1.0, &being_changed);
+        assert_eq!(schedule.next(), NOW + seconds(40 + 1 + 40));
     }
 
     #[test]
