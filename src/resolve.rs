@@ -2,6 +2,7 @@
 
 mod imports;
 mod patience;
+mod together;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -210,7 +211,8 @@ impl Answer {
 /// Asks for all that the plan refers to, each distinct secret once.
 pub async fn fetch(plan: &Plan, stores: &Stores) -> Answers {
     let wanted = plan.secrets().map(|reference| Wanted { reference: reference.clone(), since: None }).collect();
-    let list = stores.fetch(wanted, Patience::For(plan.timeout)).await;
+    let mut list = stores.fetch(wanted, Patience::For(plan.timeout)).await;
+    stores.read_together(&mut list, |reference| together::is_in_group(plan, reference)).await;
     Answers { remarks: stores.remarks(), ..Answers::new(plan, list) }
 }
 

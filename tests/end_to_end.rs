@@ -10,6 +10,7 @@ mod engine;
 mod recipe;
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use engine::host;
 use recipe::{Recipe, mentioned};
@@ -267,6 +269,46 @@ fn nginx_serves_a_certificate_that_was_renewed_in_openbao() {
     nginx.completes(download);
     nginx.running.signal(libc::SIGQUIT);
     assert_eq!(nginx.running.finishes().code(), 0);
+}
+
+#[test]
+fn a_pair_that_is_replaced_again_and_again_is_never_delivered_mixed() {
+    // Large, so that it takes its time to read them.
+    const SIZE: usize = 1_000_000;
+    let world = support::World::new();
+    let [one, other] = ["tls.crt", "tls.key"];
+    let content = |number: u64| format!("{}{number:>8}", " ".repeat(SIZE - 8));
+    let mut volume = Volume::new(world.path.join("volume"), &[(one, content(0).as_bytes()), (other, content(0).as_bytes())]);
+    let line = |name: &str| format!("  - {{ path: tls/{name}, from: \"file:{}/{name}\", group: tls }}\n", volume.path.display());
+    let config = world.file("c.yaml", format!("files:\n{}{}rotation: {{ on_change: none }}\n", line(one), line(other)));
+    let start = world.secret_init().directory(world.directory()).flag("--config").flag(config);
+    let mut running = start.program(["perl", "-e", "$| = 1; print qq(ready\\n); sleep 1 while 1"]).spawn();
+    running.line("ready");
+    let group = world.directory().join("tls");
+    let mut seen = BTreeSet::new();
+    let mut look = || {
+        // What was opened once stays as it is.
+        let generation = group.join(fs::read_link(group.join("..data")).unwrap());
+        let [one, other] = [one, other].map(|name| fs::read(generation.join(name)).unwrap().split_off(SIZE - 8));
+        assert_eq!(one, other);
+        let number = String::from_utf8(one).unwrap().trim().parse::<u64>().unwrap();
+        seen.insert(number);
+        number
+    };
+    for number in 1..=150 {
+        let content = content(number);
+        volume.swap(&[(one, content.as_bytes()), (other, content.as_bytes())]);
+        // About when the one before is read.
+        let until = Instant::now() + Duration::from_micros(18_000 + number * 7919 % 8_000);
+        while Instant::now() < until {
+            look();
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    eventually("the last pair is there", || (look() == 150).then_some(()));
+    assert!(seen.len() > 10, "{seen:?}");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.finishes().code(), 128 + libc::SIGTERM);
 }
 
 // Everything.

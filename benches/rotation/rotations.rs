@@ -23,6 +23,8 @@ use crate::table::{Table, Target};
 const FILES: [&str; 2] = ["tls.crt", "tls.key"];
 /// How long a generation stays that was superseded, and a little more.
 const KEPT: Duration = Duration::from_secs(31);
+/// A tenth more comes at any moment: the longest pause between two, in microseconds.
+const PAUSE: u64 = 60_000;
 /// Readers leave time to others.
 const BREATH: Duration = Duration::from_micros(100);
 
@@ -91,7 +93,7 @@ pub fn endure(scale: &Scale) -> Vec<Target> {
     let swaps = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
     swaps.add_watch(&group, AddWatchFlags::IN_MOVED_TO).unwrap();
     let (mut times, mut looks) = (Vec::new(), Vec::new());
-    let began = Instant::now();
+    let (began, mut took) = (Instant::now(), Duration::ZERO);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| found.read(&group));
@@ -108,9 +110,19 @@ pub fn endure(scale: &Scale) -> Vec<Target> {
                 looks.push(look(&subject, number));
             }
         }
+        took = began.elapsed();
+        // And as many as a tenth without waiting for what comes of them, also while the pair is being read.
+        let last = scale.rotations + scale.rotations / 10;
+        for number in scale.rotations + 1..=last {
+            let content = stamped(number);
+            volume.swap(&FILES.map(|name| (name, content.as_slice())));
+            thread::sleep(Duration::from_micros(number * 7919 % PAUSE));
+        }
+        while pair(&group) != Some([last; 2]) {
+            swaps.read_events().unwrap();
+        }
         found.is_over.store(true, Ordering::Relaxed);
     });
-    let took = began.elapsed();
     thread::sleep(KEPT);
     eventually("what is superseded is gone", || (names_in(&group).len() <= 4).then_some(()));
     let left = left(&group, &world.directory());
@@ -141,6 +153,7 @@ fn report(found: &Found, times: &[f64], took: Duration, looks: &[Look], last: &L
     row("from the swap of the source to that of the pair, median, ms", format!("{:.2}", median(times.iter().copied())));
     row("p95, ms", format!("{:.2}", quantile(times.iter().copied(), 0.95)));
     row("the longest, ms", format!("{:.2}", quantile(times.iter().copied(), 1.0)));
+    row("rotations besides, which waited for nothing", (second.rotations / 10).to_string());
     row("pairs that were read", count(&found.pairs).to_string());
     row("of them another than before", count(&found.distinct).to_string());
     row("mixed pairs", count(&found.mixed).to_string());

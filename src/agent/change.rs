@@ -133,14 +133,16 @@ impl Agent<'_> {
             self.audit.fetched(self.plan, answer);
             asked.push((kind(&answer.reference), answer.result.as_ref().map(|_| Fetched::Unchanged).map_err(Clone::clone)));
         }
-        let missing = mates.iter().find_map(|answer| {
+        let mut all: Vec<Answer> = new.into_iter().chain(mates).collect();
+        self.stores.read_together(&mut all, |_| true).await;
+        let missing = all.iter().find_map(|answer| {
             let failure = answer.result.as_ref().err()?;
             // Without it there is a default, or nothing.
             let is_needed = failure.kind != FailureKind::NotFound || self.plan.is_required(&answer.reference);
             is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
         });
-        let members = self.members(new.iter().chain(&mates), &triggers);
-        let answers = Answers::new(self.plan, new.into_iter().chain(mates).collect());
+        let members = self.members(all.iter(), &triggers);
+        let answers = Answers::new(self.plan, all);
         let outcome = match missing {
             Some(trouble) => Err(trouble),
             None => self.make(&affected, &answers, &digests).await,

@@ -260,10 +260,15 @@ pub fn kind(directory: impl AsFd, name: &str) -> SFlag {
 
 /// The names in a directory; none when it cannot be read.
 pub fn names(directory: impl AsFd) -> Vec<String> {
+    list(directory, |name| Some(name.to_owned()))
+}
+
+/// What the names in a directory mean, for those that mean something. There may be thousands: no other name is kept.
+pub fn list<T>(directory: impl AsFd, meaning: impl Fn(&str) -> Option<T>) -> Vec<T> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return Vec::new() };
-    let names = listing.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
-    names.filter(|name| name != "." && name != "..").collect()
+    let meaning = |name: &str| if name == "." || name == ".." { None } else { meaning(name) };
+    listing.iter().filter_map(|entry| meaning(entry.ok()?.file_name().to_str().ok()?)).collect()
 }
 
 impl AsFd for Directory {

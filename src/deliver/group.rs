@@ -17,7 +17,7 @@ use nix::sys::stat::{FileStat, SFlag, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::UnlinkatFlags;
 
-use super::directory::{Below, Directory, kind, names, open_directory, split};
+use super::directory::{Below, Directory, kind, list, names, open_directory, split};
 use super::draft::{self, Draft};
 use super::files::{self, Wanted};
 use crate::plan::File;
@@ -83,7 +83,7 @@ impl<'a> Generation<'a> {
         for (link, name) in &self.links {
             draft.publish(link, &group, name).map_err(failed)?;
         }
-        for name in names(&group) {
+        for name in files_of(&group) {
             if !self.files.contains(&name.as_str()) && is_file_link(&group, &name) {
                 let _ = nix::unistd::unlinkat(&group, name.as_str(), UnlinkatFlags::NoRemoveDir);
             }
@@ -121,7 +121,7 @@ pub fn is_right(group: &Below, wanted: &[Wanted]) -> bool {
         let (_, name) = split(&file.path);
         is_file_link(group, name) && files::is_right(&inside, name, secret.expose(), file.mode, *owner)
     };
-    let links = names(group).iter().filter(|name| is_file_link(group, name)).count();
+    let links = files_of(group).iter().filter(|name| is_file_link(group, name)).count();
     links == wanted.len() && names(&inside).len() == wanted.len() && wanted.iter().all(is_there)
 }
 
@@ -171,7 +171,12 @@ fn open_current(group: &Below) -> Option<Below<'static>> {
 
 /// The numbers of the generations that there are.
 fn numbers(group: &Below) -> impl Iterator<Item = u64> {
-    names(group).into_iter().filter_map(|name| number(&name))
+    list(group, number).into_iter()
+}
+
+/// The names beside the generations.
+fn files_of(group: &Below) -> Vec<String> {
+    list(group, |name| number(name).is_none().then(|| name.to_owned()))
 }
 
 /// The number of a generation, if a name is one's.
