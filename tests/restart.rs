@@ -57,6 +57,17 @@ fn a_change_is_in_the_environment_and_in_the_files_of_the_next_start() {
 }
 
 #[test]
+fn a_secret_in_a_variable_and_in_a_file_is_of_one_moment_after_changes_in_a_row() {
+    let world = World::new();
+    let start = one(&world).variable("B_FILE", format!("file:{}", world.path.join("a").display()));
+    let mut running = runs(&start.program(["perl", "-e", SHOWS]));
+    replace(&world.path.join("a"), "two");
+    eventually("it is in the file", || (fs::read_to_string(world.directory().join("B")).unwrap() == "two").then_some(()));
+    replace(&world.path.join("a"), "three");
+    assert!(running.line("runs").starts_with("runs three three"));
+}
+
+#[test]
 fn as_pid_1_it_is_the_same() {
     let world = World::new();
     let mut running = one(&world).as_pid_1().program(["perl", "-e", SHOWS]).spawn();

@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant};
 
@@ -253,7 +253,53 @@ fn a_program_beside_it_that_fails_is_told_and_counted() {
     let mut running = tells(configured(&world, text).flag("--metrics").flag(&metrics));
     replace(&world.path.join("a"), "two");
     assert_eq!(running.line("secret-init: warning"), "secret-init: warning: on_change: exec: sh: it ended with 3");
-    assert_eq!(sample(&metrics, "secret_init_on_change_failures_total{action=\"exec\"}"), "1");
+    // It is tried again, and fails again.
+    eventually("it is counted", || (sample(&metrics, "secret_init_on_change_failures_total{action=\"exec\"}") != "0").then_some(()));
+}
+
+/// Who asks the URL, and what it sends.
+fn asked(listener: &TcpListener, body: &str) -> (TcpStream, String) {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    let mut text = String::new();
+    while !text.ends_with(body) {
+        let mut bytes = [0; 4096];
+        let length = stream.read(&mut bytes).unwrap();
+        assert!(length > 0, "{text}");
+        text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+    (stream, text)
+}
+
+#[test]
+fn what_changes_while_a_url_is_asked_is_told_by_the_next_request() {
+    let world = World::new();
+    let (listener, first, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), world.file("a", "one"), world.file("b", "one"));
+    let text = "files: [{ path: A, from: 'file:/W/a' }, { path: B, from: 'file:/W/b' }]\n";
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let mut running = tells(configured(&world, text).flag("--on-change").flag(address));
+    replace(&first, "two");
+    let (mut stream, _) = asked(&listener, "{\"changed\":[\"A\"]}");
+    replace(&second, "two");
+    eventually("it is in place", || (fs::read_to_string(world.directory().join("B")).unwrap() == "two").then_some(()));
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    running.line("secret-init: A: changed; http");
+    let (mut stream, _) = asked(&listener, "{\"changed\":[\"B\"]}");
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    running.line("secret-init: B: changed; http");
+}
+
+#[test]
+fn a_program_beside_it_is_told_what_changed_and_run_again_until_it_ends_well() {
+    let world = World::new();
+    world.file("a", "one");
+    let text = "files: [{ path: A, from: 'file:/W/a' }]\nrotation: { on_change: { exec: [sh, -c, 'echo asks $SECRET_INIT_CHANGED; test -e /W/ready'] } }\n";
+    let mut running = tells(configured(&world, text));
+    replace(&world.path.join("a"), "two");
+    assert_eq!(running.line("asks"), "asks A");
+    running.line("secret-init: warning: on_change: exec: sh: it ended with 1");
+    world.file("ready", "");
+    running.line("secret-init: A: changed; exec");
 }
 
 #[test]
@@ -265,15 +311,7 @@ fn a_url_is_told_the_names_of_what_changed() {
     let address = format!("http://{}/-/reload?key=s3cret", listener.local_addr().unwrap());
     let mut running = tells(configured(&world, text).flag("--on-change").flag(address));
     replace(&first, "two");
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
-    let (mut text, body) = (String::new(), "{\"changed\":[\"A\"]}");
-    while !text.ends_with(body) {
-        let mut bytes = [0; 4096];
-        let length = stream.read(&mut bytes).unwrap();
-        assert!(length > 0, "{text}");
-        text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
-    }
+    let (mut stream, text) = asked(&listener, "{\"changed\":[\"A\"]}");
     assert!(text.starts_with("POST /-/reload?key=s3cret HTTP/1.1\r\n"), "{text}");
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
     running.line("secret-init: A: changed; http");
@@ -355,6 +393,40 @@ fn the_refresh_signal_is_kept_from_the_program_and_others_are_not() {
     running.signal(libc::SIGUSR2);
     eventually("it looks when it is told to", || (looks() == 4).then_some(()));
     assert!(running.is_running());
+}
+
+#[test]
+fn a_signal_that_ends_a_container_cannot_mean_to_look() {
+    for signal in ["TERM", "INT", "QUIT", "CHLD", "KILL"] {
+        let world = World::new();
+        let outcome = one(&world).flag("--refresh-signal").flag(signal).program(["true"]).finishes();
+        assert_eq!(outcome.code(), 64, "{signal}");
+    }
+}
+
+#[test]
+fn an_agent_that_does_not_listen_keeps_pid_1_from_nothing() {
+    let world = World::new();
+    let running = tells(one(&world).flag("--refresh-signal=USR2"));
+    let agent = agent(running.pid());
+    send(agent, libc::SIGSTOP);
+    // More than fit into the connection, though signals that wait are one.
+    for _ in 0..2_000 {
+        running.signal(libc::SIGUSR2);
+        eventually("it is taken", || (status_field(running.pid(), "ShdPnd").trim_matches('0').is_empty()).then_some(()));
+    }
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.finishes().code(), 143);
+}
+
+#[test]
+fn metrics_that_cannot_be_served_keep_no_secret_from_being_watched() {
+    let world = World::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut running = tells(one(&world).flag("--metrics").flag(taken.local_addr().unwrap().to_string()));
+    replace(&world.path.join("a"), "two");
+    running.line("HUP 1 two");
+    assert!(running.all_until_killed().contains("metrics cannot be served there"));
 }
 
 // What plans say.
