@@ -167,7 +167,7 @@ const LESSONS: &[(&str, &str, Made)] = &[
         "a server could keep a client in a loop for ever",
         Tests(&[
             ("faults.rs", "a_connection_may_take_three_seconds_and_an_answer_ten"),
-            ("running/ways.rs", "an_answer_that_never_ends_keeps_nobody_from_ending_the_program"),
+            ("running/machine.rs", "an_answer_that_never_ends_keeps_nobody_from_ending_the_program"),
         ]),
     ),
     (
