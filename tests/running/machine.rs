@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::rig::{Relay, Store, Watched, container, port};
 use crate::support::files::{Small, names_in, set_mode};
-use crate::support::servers::faults::{Answer, Faults};
+use crate::support::servers::faults::{Answer, Faults, Request};
 use crate::support::{World, eventually, send};
 
 fn run(program: &str, arguments: &[&str]) {
@@ -94,9 +94,17 @@ fn no_thread_for_the_name_of_a_server_changes_nothing() {
     watched.ends(1);
 }
 
-/// The numbers that the next descriptors of a process will have.
-fn free_descriptors(pid: i32) -> Vec<u32> {
-    let open: Vec<u32> = names_in(format!("/proc/{pid}/fd")).iter().map(|name| name.parse().unwrap()).collect();
+/// The numbers that the next descriptors of an agent will have that does nothing.
+fn free_descriptors(watched: &Watched, store: &Store) -> Vec<u32> {
+    let open = || names_in(format!("/proc/{}/fd", watched.agent()));
+    let is_lookup = |request: &Request| request.path.ends_with("/lookup-self");
+    eventually("it knows how long its token lasts", || store.gate.requests().iter().any(is_lookup).then_some(()));
+    let open = eventually("it does nothing", || {
+        let before = open();
+        watched.health();
+        (open() == before).then_some(before)
+    });
+    let open: Vec<u32> = open.iter().map(|name| name.parse().unwrap()).collect();
     (0..1024).filter(|number| !open.contains(number)).collect()
 }
 
@@ -111,7 +119,7 @@ fn no_descriptor_for_a_connection_changes_nothing() {
     let agent = watched.agent();
     store.put("two");
     // One for whoever asks, and none for the store.
-    limit_descriptors(agent, free_descriptors(agent)[1]);
+    limit_descriptors(agent, free_descriptors(&watched, &store)[1]);
     for _ in 0..3 {
         watched.stays(71, "no descriptor can be had for a connection");
     }
@@ -126,7 +134,7 @@ fn without_any_descriptor_the_agent_waits_and_does_not_spin() {
     let mut watched = store.watched("");
     let agent = watched.agent();
     store.put("two");
-    limit_descriptors(agent, free_descriptors(agent)[0]);
+    limit_descriptors(agent, free_descriptors(&watched, &store)[0]);
     // Those who ask now are answered later.
     let refresh = watched.world.secret_init().directory(&watched.directory).flag("refresh").spawn();
     let ticks = || {
