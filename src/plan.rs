@@ -178,14 +178,8 @@ impl Plan {
 
     /// A reference to each distinct secret, in the order of the deliveries.
     pub fn secrets(&self) -> impl Iterator<Item = &Reference> {
-        let mut seen: Vec<&Reference> = Vec::new();
-        self.references().map(|(_, reference)| reference).filter(move |&reference| {
-            let is_new = !seen.iter().any(|earlier| earlier.same_secret(reference));
-            if is_new {
-                seen.push(reference);
-            }
-            is_new
-        })
+        let mut seen = BTreeSet::new();
+        self.references().map(|(_, reference)| reference).filter(move |reference| seen.insert(reference.identity()))
     }
 
     /// Whether the program is not to be without a secret: somewhere it is neither optional nor has a default.

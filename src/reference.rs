@@ -256,6 +256,9 @@ pub fn pattern() -> String {
     format!("^({}|arn:aws[a-z-]*:({}))", alternatives(ROWS), alternatives(ARN_SERVICES))
 }
 
+/// What [`Reference::identity`] gives, for maps.
+pub type Identity<'a> = (Scheme, &'a [u8], &'a str, &'a [(&'static str, String)]);
+
 impl Reference {
     /// Parses a text that [`begins`] a reference.
     ///
@@ -430,10 +433,13 @@ impl Reference {
     /// Whether two references are answered by the same fetch.
     #[must_use]
     pub fn same_secret(&self, other: &Self) -> bool {
-        self.scheme == other.scheme
-            && self.prefix == other.prefix
-            && self.locator == other.locator
-            && self.options.store == other.options.store
+        self.identity() == other.identity()
+    }
+
+    /// What makes a secret the same one, whatever is taken of it.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        (self.scheme, &self.locator, &self.prefix, &self.options.store)
     }
 
     /// The secret as a whole, without the part that is taken and what is done with it.

@@ -1,5 +1,6 @@
 //! Which secrets are watched, and what is done when one of them changes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -7,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::{Delivery, Plan, Target};
 use crate::cli::{Arguments, Command};
 use crate::config::{Config, Delay, OnChange, Period, SignalName, Source};
-use crate::reference::{Reference, Scheme};
+use crate::reference::{Identity, Reference, Scheme};
 use crate::report::{Code, Problem};
 
 /// How often a store is asked when nothing else is said.
@@ -66,18 +67,18 @@ pub fn of(plan: &Plan, arguments: &Arguments, config: &Config) -> Option<Rotatio
         || arguments.command == Command::Sidecar;
     let period = options.refresh.or(rotation.and_then(|rotation| rotation.refresh));
     let on_change = options.on_change.as_ref().or(rotation.and_then(|rotation| rotation.on_change.as_ref()));
+    let own = own(plan, config);
+    if !is_general && own.is_empty() {
+        return None;
+    }
     let watch = |reference: &Reference| {
-        let own: Vec<&Source> = sources(config, reference).collect();
-        let asked = plan.references().map(|(_, other)| other).filter(|other| other.same_secret(reference));
-        let shortest =
-            asked.filter_map(|other| other.options.refresh.map(Period)).chain(own.iter().filter_map(|source| source.refresh)).min();
-        let own_action = own.iter().find_map(|source| source.on_change.as_ref());
-        let is_watched = is_general || shortest.is_some() || own_action.is_some();
+        let (shortest, action) = own.get(&reference.identity()).copied().unwrap_or_default();
+        let is_watched = is_general || own.contains_key(&reference.identity());
         // What is written in the reference itself is what it is.
         (is_watched && reference.scheme != Scheme::Literal).then(|| Watched {
             reference: reference.clone(),
             period: shortest.or(period).map_or(PERIOD, |Period(period)| period),
-            on_change: own_action.or(on_change).cloned().unwrap_or(OnChange::Signal(None)),
+            on_change: action.or(on_change).cloned().unwrap_or(OnChange::Signal(None)),
         })
     };
     let watched: Vec<Watched> = plan.secrets().filter_map(watch).collect();
@@ -91,10 +92,22 @@ pub fn of(plan: &Plan, arguments: &Arguments, config: &Config) -> Option<Rotatio
     })
 }
 
-/// What the configuration says of a secret, by whatever names.
-fn sources<'a>(config: &'a Config, reference: &'a Reference) -> impl Iterator<Item = &'a Source> {
-    let all = config.document.secrets.0.iter().map(|(_, source)| source);
-    all.filter(|source| source.from.as_ref().is_some_and(|from| from.same_secret(reference)))
+/// What single secrets ask for: the shortest period of all that refer to one, and the first action.
+fn own<'a>(plan: &'a Plan, config: &'a Config) -> BTreeMap<Identity<'a>, (Option<Period>, Option<&'a OnChange>)> {
+    let mut own: BTreeMap<_, (Option<Period>, Option<&OnChange>)> = BTreeMap::new();
+    let references = plan.references().map(|(_, reference)| (reference, reference.options.refresh.map(Period), None));
+    let sources = config
+        .document
+        .secrets
+        .0
+        .iter()
+        .filter_map(|(_, Source { from, refresh, on_change })| Some((from.as_ref()?, *refresh, on_change.as_ref())));
+    for (reference, period, action) in references.chain(sources).filter(|(_, period, action)| period.is_some() || action.is_some()) {
+        let (shortest, first) = own.entry(reference.identity()).or_default();
+        *shortest = [*shortest, period].into_iter().flatten().min();
+        *first = first.or(action);
+    }
+    own
 }
 
 /// What cannot be done on a change, and what is worth a word: problems, and warnings.
