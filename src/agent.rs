@@ -1,6 +1,6 @@
 //! The agent: it asks remote stores, and when something is watched it stays, looks again, delivers what has changed, and tells the program.
 //!
-//! One thread, one loop. Whatever takes time is a future beside it, and ends in an [`Event`]. No value is kept: versions and keyed digests tell what has changed.
+//! One thread, one loop. Whatever takes time is a future beside it, and ends in an event. No value is kept: versions and keyed digests tell what has changed.
 
 mod act;
 mod change;

@@ -212,6 +212,7 @@ impl Answer {
 pub async fn fetch(plan: &Plan, stores: &Stores) -> Answers {
     let wanted = plan.secrets().map(|reference| Wanted { reference: reference.clone(), since: None }).collect();
     let mut list = stores.fetch(wanted, Patience::For(plan.timeout)).await;
+    // A start does not wait for it: what is mixed now is another change soon, for those who watch.
     stores.read_together(&mut list, |reference| together::is_in_group(plan, reference)).await;
     Answers { remarks: stores.remarks(), ..Answers::new(plan, list) }
 }

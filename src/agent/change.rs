@@ -60,6 +60,8 @@ pub struct Made {
 pub enum Trouble {
     /// A secret that goes with it could not be fetched.
     Mate(Reference, Failure),
+    /// Its files were replaced again and again while they were read. There will be another look, since each time is an event.
+    Moving,
     /// What was fetched cannot be used.
     Useless(Vec<Problem>),
     /// The files cannot be written.
@@ -72,7 +74,7 @@ impl Trouble {
     /// What there is to tell; what is told of the mate is enough for that one.
     pub fn problems(&self) -> &[Problem] {
         match self {
-            Self::Mate(..) => &[],
+            Self::Mate(..) | Self::Moving => &[],
             Self::Useless(problems) => problems,
             Self::Unwritten(problem) | Self::Refused(problem) => std::slice::from_ref(problem),
         }
@@ -82,7 +84,7 @@ impl Trouble {
     pub fn cause(&self) -> String {
         match self {
             Self::Mate(reference, failure) => format!("{reference}, which goes with it: {}", failure.cause),
-            _ => self.problems().first().map_or_else(String::new, |problem| problem.cause.clone()),
+            _ => self.problems().first().map_or_else(|| self.failure().cause, |problem| problem.cause.clone()),
         }
     }
 
@@ -103,6 +105,7 @@ impl Trouble {
             Self::Mate(_, failure) => failure.clone(),
             Self::Useless(_) | Self::Refused(_) => Failure::new(FailureKind::Invalid, "cannot be used"),
             Self::Unwritten(_) => Failure::new(FailureKind::Unavailable { retry_after: None }, "cannot be written"),
+            Self::Moving => Failure::new(FailureKind::Unavailable { retry_after: None }, "its files are being replaced"),
         }
     }
 
@@ -134,7 +137,7 @@ impl Agent<'_> {
             asked.push((kind(&answer.reference), answer.result.as_ref().map(|_| Fetched::Unchanged).map_err(Clone::clone)));
         }
         let mut all: Vec<Answer> = new.into_iter().chain(mates).collect();
-        self.stores.read_together(&mut all, |_| true).await;
+        let is_of_one_moment = self.stores.read_together(&mut all, |_| true).await;
         let missing = all.iter().find_map(|answer| {
             let failure = answer.result.as_ref().err()?;
             // Without it there is a default, or nothing.
@@ -145,6 +148,7 @@ impl Agent<'_> {
         let answers = Answers::new(self.plan, all);
         let outcome = match missing {
             Some(trouble) => Err(trouble),
+            None if !is_of_one_moment => Err(Trouble::Moving),
             None => self.make(&affected, &answers, &digests).await,
         };
         self.write_down(&members, &outcome);

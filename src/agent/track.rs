@@ -378,6 +378,7 @@ impl<'a> Tracked<'a> {
             }
             Err(trouble) => {
                 let cause = trouble.cause();
+                let mut is_news = false;
                 for member in changed.members.iter().filter(|member| member.is_new) {
                     let secret = &mut self.secrets[member.index];
                     metrics.rotated(secret.kind, if matches!(trouble, Trouble::Refused(_)) { Rotated::Refused } else { Rotated::Failed });
@@ -385,9 +386,12 @@ impl<'a> Tracked<'a> {
                     secret.schedule.failed(now, random::fraction(), &trouble.failure());
                     if secret.failure.as_deref() != Some(&cause) {
                         secret.failure = Some(cause.clone());
-                        report::warn_of(&trouble.told());
+                        is_news = true;
                     }
                     settled.push((member.index, Looked::Failed(trouble.code(), cause.clone())));
+                }
+                if is_news {
+                    report::warn_of(&trouble.told());
                 }
                 if let Trouble::Mate(reference, failure) = trouble
                     && let Some(mate) = self.index(reference)

@@ -12,14 +12,15 @@ const ROUNDS: usize = 8;
 
 impl Stores {
     /// Reads those of the answers again that came from files, until none has another version than before: then there was a moment at which all were as they are here.
-    pub async fn read_together(&self, answers: &mut [Answer], is_meant: impl Fn(&Reference) -> bool) {
+    /// False when there was none.
+    pub async fn read_together(&self, answers: &mut [Answer], is_meant: impl Fn(&Reference) -> bool) -> bool {
         for _ in 0..ROUNDS {
             let is_local = |reference: &Reference| self.find(reference).is_some_and(|opened| !opened.is_remote);
             let of_files = answers.iter().filter(|answer| is_local(&answer.reference) && is_meant(&answer.reference));
             let known = |answer: &Answer| Some(Wanted { reference: answer.reference.clone(), since: Some(answer.version()?.clone()) });
             let wanted: Vec<Wanted> = of_files.filter_map(known).collect();
             if wanted.len() < 2 {
-                return;
+                return true;
             }
             let mut is_of_one_moment = true;
             for again in self.fetch(wanted, Patience::Once(Duration::ZERO)).await {
@@ -32,9 +33,10 @@ impl Stores {
                 }
             }
             if is_of_one_moment {
-                return;
+                return true;
             }
         }
+        false
     }
 }
 
