@@ -75,7 +75,7 @@ const RUBY: &str = "$stdout.sync = true; puts 'ready'; sleep";
 #[test]
 fn hup_ends_no_ruby_and_reaches_one_with_a_trap_when_it_was_asked_for() {
     let world = World::new();
-    let with = format!("trap('HUP') {{ $stdout.write(\"reloaded\\n\") }}; {RUBY}");
+    let with = format!("trap('HUP') {{ $stdout.syswrite(\"reloaded\\n\") }}; {RUBY}");
     let [without, with] = [RUBY, &with].map(|script| program(&world, ["ruby", "-e", script]));
     hup_ends_none_and_reaches(&without, &with, Some(Reason::Ruby));
 }
@@ -172,7 +172,7 @@ fn hup_ends_none_whose_file_and_mappings_cannot_be_seen() {
         assert_eq!(came, Err(reason));
         assert!(running.is_running());
     }
-    let handler = "import signal; signal.signal(signal.SIGHUP, lambda *_: print('reloaded', flush=True)); print('ready', flush=True)";
+    let handler = "import os, signal; signal.signal(signal.SIGHUP, lambda *_: os.write(1, b'reloaded\\n')); print('ready', flush=True)";
     let mut running = ready(&program(&world, ["python3", "-c", &format!("{handler}\nwhile True: signal.pause()")]).as_user(1000));
     let process = pid(&running);
     let came = apart(move || {
