@@ -76,7 +76,7 @@ fn pause(attempt: u32) -> Duration {
 /// When the system has no room for it.
 pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     outlive_broken_pipes();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    let runtime = room().and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build()).map_err(|error| {
         Problem::new(Code::System, format!("the stores cannot be asked: {}", report::os_error(&error)))
             .hint("the container may lack descriptors (ulimit -n) or memory")
     })?;
@@ -84,6 +84,13 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // Not waiting for a thread that still looks a name up.
     runtime.shutdown_background();
     Ok(result)
+}
+
+/// Makes sure that there are descriptors for a runtime: tokio panics when it finds none for the first.
+fn room() -> std::io::Result<()> {
+    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+    let _held = [pipe()?, pipe()?, pipe()?];
+    Ok(())
 }
 
 /// A server that ends a connection which is still written to must not end us: tokio's writes raise SIGPIPE. A handler is gone with the program, which finds the
