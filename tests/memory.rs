@@ -550,6 +550,7 @@ fn a_fault_of_ours_leaves_no_core_and_one_of_the_program_does() {
         let ends = ends_by_a_fault(&world, start.clone().flag(mode).shell("kill -SEGV $$"), "uname");
         assert_eq!(ends, "+++ killed by SIGSEGV (core dumped) +++\n", "{mode}");
     }
+    let _ = fs::remove_file(world.directory().join("T_A"));
     assert_eq!(ends_by_a_fault(&world, start.flag("write"), "renameat"), "+++ killed by SIGSEGV +++\n");
 }
 
