@@ -242,7 +242,7 @@ fn nginx_serves_a_renewed_certificate_and_drops_no_download_and_never_serves_a_b
     nginx.running.signal(libc::SIGQUIT);
     let outcome = nginx.running.finishes();
     assert_eq!(outcome.code(), 0, "{outcome:?}");
-    assert_eq!(outcome.stderr.matches("key values mismatch").count(), 1, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("the new files are refused").count(), 1, "{outcome:?}");
 }
 
 #[test]

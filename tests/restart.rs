@@ -229,7 +229,8 @@ while True: signal.pause()
 fn the_second_start_has_the_terminal_too() {
     let world = World::new();
     let path = world.file("a", "one");
-    let look = "import os, signal; print('runs', os.environ['A'], os.tcgetpgrp(0) == os.getpgrp(), flush=True); print('read', input(), flush=True); signal.pause()";
+    // Not one long wait: a signal just before it would be taken after it.
+    let look = "import os, time; print('runs', os.environ['A'], os.tcgetpgrp(0) == os.getpgrp(), flush=True); print('read', input(), flush=True); [time.sleep(0.1) for _ in iter(int, 1)]";
     let start = world
         .secret_init()
         .flag("--on-change=restart")
