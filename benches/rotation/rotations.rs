@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use crate::Scale;
 use crate::measure::{median, now, quantile};
 use crate::subject::Subject;
-use crate::support::files::{names_in, number_of, stamped};
+use crate::support::files::{names_in, number_of, stamped_of};
 use crate::support::kubelet::Volume;
 use crate::support::{World, eventually};
 use crate::table::{Table, Target};
@@ -23,6 +23,8 @@ use crate::table::{Table, Target};
 const FILES: [&str; 2] = ["tls.crt", "tls.key"];
 /// How long a generation stays that was superseded, and a little more.
 const KEPT: Duration = Duration::from_secs(31);
+/// About that of a certificate, which is as long as the one before it. Values of all lengths leave holes in a heap, until it is as large as all of them need.
+const LENGTH: usize = 3000;
 /// A tenth more comes at any moment: the longest pause between two, in microseconds.
 const PAUSE: u64 = 60_000;
 /// Readers leave time to others.
@@ -85,7 +87,7 @@ struct Look {
 
 pub fn endure(scale: &Scale) -> Vec<Target> {
     let (world, found) = (World::new(), Found::default());
-    let content = stamped(0);
+    let content = stamped_of(0, LENGTH);
     let mut volume = Volume::new(world.path.join("source"), &FILES.map(|name| (name, content.as_slice())));
     let config = world.file("config.yaml", CONFIG.replace("SOURCE", volume.path.to_str().unwrap()));
     let subject = Subject::start(&world.secret_init().directory(world.directory()).flag("--config").flag(config));
@@ -99,7 +101,7 @@ pub fn endure(scale: &Scale) -> Vec<Target> {
             scope.spawn(|| found.read(&group));
         }
         for number in 1..=scale.rotations {
-            let content = stamped(number);
+            let content = stamped_of(number, LENGTH);
             let mut changed = 0.0;
             volume.swap_after(&FILES.map(|name| (name, content.as_slice())), || changed = now());
             while pair(&group) != Some([number; 2]) {
@@ -114,7 +116,7 @@ pub fn endure(scale: &Scale) -> Vec<Target> {
         // And as many as a tenth without waiting for what comes of them, also while the pair is being read.
         let last = scale.rotations + scale.rotations / 10;
         for number in scale.rotations + 1..=last {
-            let content = stamped(number);
+            let content = stamped_of(number, LENGTH);
             volume.swap(&FILES.map(|name| (name, content.as_slice())));
             thread::sleep(Duration::from_micros(number * 7919 % PAUSE));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use nix::unistd::Pid;
 
-use super::change::Made;
+use super::change::{Made, Trouble};
 use super::handover;
 use super::track::{Tracked, digest};
 use super::{Agent, Event, Running};
@@ -377,6 +377,10 @@ impl Agent<'_> {
         let mut answers = self.stores.fetch(others, PATIENCE).await;
         if !answers.iter().any(|answer| answer.result.is_err() && plan.is_required(&answer.reference)) {
             answers.extend(self.stores.fetch(made_for_us, PATIENCE).await);
+        }
+        if !self.stores.read_together(&mut answers, |_| true).await {
+            let failure = Trouble::Moving.failure();
+            return Err(vec![Problem::new(failure.code(), failure.cause)]);
         }
         let mut members = Vec::new();
         let mut problems = Vec::new();

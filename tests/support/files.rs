@@ -30,7 +30,11 @@ pub fn names_in(directory: impl AsRef<Path>) -> Vec<String> {
 
 /// A value whose number, length and content belong together.
 pub fn stamped(number: u64) -> Vec<u8> {
-    let length = 1 + usize::try_from(number.wrapping_mul(0x9e37_79b9) % 20_000).unwrap();
+    stamped_of(number, 1 + usize::try_from(number.wrapping_mul(0x9e37_79b9) % 20_000).unwrap())
+}
+
+/// The same, with a body of this length.
+pub fn stamped_of(number: u64, length: usize) -> Vec<u8> {
     let mut value = number.to_le_bytes().to_vec();
     let mut state = number;
     value.extend((0..length).map(|_| {
