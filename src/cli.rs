@@ -389,7 +389,7 @@ const FLAGS: &[Flag] = &[
         value: Value::OneOf("ACTION", &["signal", "restart", "exit", "none"]),
         repeats: false,
         variable: Some("ON_CHANGE"),
-        help: "watch, and do this when a secret has changed: signal (default), restart, exit, none, exit:CODE, a signal's name, or a URL",
+        help: "watch, and on a change do this: signal (default), restart, exit, none, exit:CODE, USR1, or a URL",
         apply: |options, value| {
             let expected = "signal, restart, exit, none, exit:CODE, the name of a signal, or a URL";
             options.on_change = Some(value.to_str().and_then(OnChange::parse).ok_or(expected)?);
@@ -580,12 +580,12 @@ const COMMANDS: &[Verb] = &[
     Verb {
         name: "health",
         takes: Takes::Nothing(Command::Health),
-        help: "ask the agent of the program that runs here how its secrets are: 0 when all are there and good, else 69",
+        help: "ask the agent here how the secrets are: 0 when all are there and good, else 69",
     },
     Verb {
         name: "refresh",
         takes: Takes::Nothing(Command::Refresh),
-        help: "have the agent of the program that runs here look at all secrets now, and print what changed and what failed",
+        help: "have the agent here look at all secrets now, and print what changed and what failed",
     },
     Verb {
         name: "generate",
