@@ -185,6 +185,7 @@ impl<'a> Agent<'a> {
                 Some(event) = state.running.next(), if !state.running.is_empty() => state.happened(event),
                 request = next_request(&mut control) => state.asked(request),
                 scrape = next_scrape(&mut scrapes) => scrape.answer(&state.metrics, &state.seen()),
+                // Something is due, which the next round begins.
                 () = tokio::time::sleep(sleep) => {}
             }
         }

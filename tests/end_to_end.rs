@@ -303,6 +303,7 @@ fn a_pair_that_is_replaced_again_and_again_is_never_delivered_mixed() {
         let until = Instant::now() + Duration::from_micros(pause);
         while Instant::now() < until {
             look();
+            // Not a wait: the reader leaves some of the processor to those it reads from.
             thread::sleep(Duration::from_millis(1));
         }
     }

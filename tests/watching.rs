@@ -597,6 +597,7 @@ fn a_wait_that_is_given_up_loses_nothing() {
             while seen.len() < paths.len() {
                 tokio::select! {
                     biased;
+                    // Not a wait: it is what the future is given up for.
                     () = tokio::time::sleep(Duration::from_micros(1)) => given_up += 1,
                     changed = watch.changed() => seen.extend(changed),
                 }

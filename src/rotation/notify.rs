@@ -134,6 +134,7 @@ mod http {
             let Err(failure) = ask(&client, address.as_str(), &host, body.clone()).await else { return Ok(()) };
             let pause = pauses.next().filter(|_| failure.is_temporary());
             let Some(pause) = pause else { return Err(problem(failure)) };
+            // Who was asked cannot tell when it will be well again: the pause is the only event there is.
             tokio::time::sleep(pause.mul_f64(f64::midpoint(1.0, random::fraction()))).await;
         }
     }
