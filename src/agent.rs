@@ -7,6 +7,7 @@ mod change;
 mod handover;
 mod logins;
 mod memory;
+mod restart;
 mod track;
 
 use std::convert::Infallible;
@@ -52,13 +53,13 @@ pub struct Agent<'a> {
     /// How we were started.
     pub arguments: &'a Arguments,
     /// Who the program runs as; none for who we are.
-    pub account: Option<&'a Account>,
+    pub account: Option<Account>,
     /// Where files go.
-    pub place: &'a Place,
+    pub place: Place,
     /// Who is asked.
-    pub stores: &'a Stores,
+    pub stores: Stores,
     /// What is written down of it.
-    pub audit: &'a Audit,
+    pub audit: Audit,
 }
 
 /// Who tells the agent what to do besides.
@@ -271,7 +272,7 @@ impl<'a> State<'a> {
     fn new(agent: &'a Agent<'a>, supervisor: Option<&'a Starter>, beginning: Beginning, now: Moment) -> Self {
         let mut actions = Actions::new(agent, supervisor);
         let stores = agent.plan.secrets().filter_map(|reference| store::row(reference.scheme)).map(|row| row.name);
-        let mut metrics = Metrics::new(stores, actions.words());
+        let mut metrics = Metrics::new(stores, actions.words(), agent.plan.settings.traffic.clone());
         let (tracked, memory) = match beginning {
             Beginning::Start(answers, secrets, memory) => {
                 for answer in answers.iter() {
@@ -287,7 +288,7 @@ impl<'a> State<'a> {
         let running = FuturesUnordered::new();
         let mut state = Self {
             metrics,
-            logins: Logins::new(agent.stores),
+            logins: Logins::new(&agent.stores),
             agent,
             tracked,
             actions,
@@ -434,21 +435,33 @@ impl<'a> State<'a> {
         Seen { clock: Clock::now(), secrets: self.tracked.states(), logins: self.logins.ends() }
     }
 
-    /// Leaves what a later agent would need. A store that is just logging in is asked the next time.
+    /// Leaves what a later agent would need, and asks the supervisor for what is to be asked, in one message: an agent that dies has asked and knows it, or neither.
     fn remember(&mut self) {
-        let Some(supervisor) = self.actions.supervisor().filter(|_| self.is_dirty) else { return };
+        let Some(supervisor) = self.actions.supervisor() else { return };
+        let ask = self.actions.take_ask();
+        if !self.is_dirty && ask.is_none() {
+            return;
+        }
+        let mut is_whole = true;
         for (name, renew) in self.agent.stores.all_renewing() {
             match renew.remember().now_or_never() {
                 Some(Some(remembered)) => self.memory.note(name, &remembered),
                 Some(None) => {}
-                None => return,
+                // It is just logging in, and is asked the next time.
+                None => is_whole = false,
             }
+        }
+        if !is_whole && ask.is_none() {
+            return;
         }
         self.tracked.note(&mut self.memory);
         self.memory.pending = self.actions.pending();
-        if let Some(memory) = self.memory.write() {
-            supervisor.remember(&memory);
-            self.is_dirty = false;
+        let memory = self.memory.write().ok();
+        self.is_dirty = !is_whole || memory.is_none();
+        match (ask, memory) {
+            (Some(ask), memory) => supervisor.ask(&ask, memory.as_ref()),
+            (None, Some(memory)) => supervisor.remember(&memory),
+            (None, None) => {}
         }
     }
 

@@ -42,12 +42,19 @@ pub enum Heard {
     HandedOver(OwnedFd, Stay),
     /// What an agent after this one needs, in a file in memory.
     Remember(OwnedFd),
+    /// Something that only the supervisor does, and what an agent after this one needs once that is done: either both arrive or neither.
+    Asked(Ask, Option<OwnedFd>),
+    /// Nothing yet, or nothing that is understood.
+    Nothing,
+}
+
+/// What an agent asks for that the supervisor alone does.
+#[derive(Debug)]
+pub enum Ask {
     /// Send the program a signal, if it still is this process.
     Signal(Signal, Pid),
     /// Stop the program, and start it again with this environment, or end with a code.
     Stop(Stop, Then),
-    /// Nothing yet, or nothing that is understood.
-    Nothing,
 }
 
 /// Whether an agent stays when it has handed over.
@@ -176,22 +183,23 @@ impl Watcher {
     /// Takes one message, without waiting. Any bytes are taken.
     #[must_use]
     pub fn hear(&self) -> Heard {
-        let (frame, descriptor) = match descriptor::receive(&self.socket) {
+        let (frame, descriptors) = match descriptor::receive(&self.socket) {
             Err(Errno::EAGAIN | Errno::EINTR) => return Heard::Nothing,
             Err(_) | Ok(None) => return Heard::Closed,
-            Ok(Some((bytes, descriptor))) => (Frame::from_bytes(bytes), descriptor),
+            Ok(Some((bytes, descriptors))) => (Frame::from_bytes(bytes), descriptors),
         };
-        let heard = match (frame.kind, descriptor) {
-            (FAILED, None) => Some(Heard::Failed(frame.number)),
-            (KEEP, Some(descriptor)) => Some(Heard::Keep(descriptor)),
-            (HAND_OVER, Some(delivered)) => Some(Heard::HandedOver(delivered, stay(frame.number))),
-            (REMEMBER, Some(memory)) => Some(Heard::Remember(memory)),
-            (SIGNAL, None) => frame.signal().zip(frame.process()).map(|(signal, process)| Heard::Signal(signal, process)),
-            (RESTART, Some(delivered)) => frame.stop().map(|stop| Heard::Stop(stop, Then::Start(delivered))),
-            (EXIT, None) => frame.stop().map(|stop| Heard::Stop(stop, Then::Exit(frame.other))),
-            _ => None,
+        let stop = |then| frame.stop().map(|stop| Ask::Stop(stop, then));
+        let (ask, memory) = match (frame.kind, descriptors) {
+            (FAILED, [None, _]) => return Heard::Failed(frame.number),
+            (KEEP, [Some(descriptor), None]) => return Heard::Keep(descriptor),
+            (HAND_OVER, [Some(delivered), None]) => return Heard::HandedOver(delivered, stay(frame.number)),
+            (REMEMBER, [Some(memory), None]) => return Heard::Remember(memory),
+            (SIGNAL, [memory, None]) => (frame.signal().zip(frame.process()).map(|(signal, process)| Ask::Signal(signal, process)), memory),
+            (RESTART, [Some(delivered), memory]) => (stop(Then::Start(delivered)), memory),
+            (EXIT, [memory, None]) => (stop(Then::Exit(frame.other)), memory),
+            _ => return Heard::Nothing,
         };
-        heard.unwrap_or(Heard::Nothing)
+        ask.map_or(Heard::Nothing, |ask| Heard::Asked(ask, memory))
     }
 
     /// Tells an agent that stays. False when it has not read what it was told before, and there is no room for more: nobody waits for it.
@@ -203,7 +211,7 @@ impl Watcher {
             Told::Finish => Frame::of(FINISH),
             Told::Nothing => return true,
         };
-        send(&self.socket, frame, None, MsgFlags::MSG_DONTWAIT)
+        send(&self.socket, frame, &[], MsgFlags::MSG_DONTWAIT)
     }
 }
 
@@ -216,17 +224,17 @@ impl AsFd for Watcher {
 impl Starter {
     /// Tells that the start failed with this code, which has been explained to the user.
     pub fn fail(&self, code: u8) {
-        self.send(Frame { number: code, ..Frame::of(FAILED) }, None);
+        self.send(Frame { number: code, ..Frame::of(FAILED) }, &[]);
     }
 
     /// Asks the supervisor to keep a descriptor open as long as the program runs.
     pub fn keep(&self, descriptor: &OwnedFd) {
-        self.send(Frame::of(KEEP), Some(descriptor));
+        self.send(Frame::of(KEEP), &[descriptor]);
     }
 
     /// Gives what was delivered to the supervisor, which does not look into it, for the process that becomes the program.
     pub fn hand_over(&self, delivered: &OwnedFd, stay: Stay) {
-        self.send(Frame { number: stay as u8, ..Frame::of(HAND_OVER) }, Some(delivered));
+        self.send(Frame { number: stay as u8, ..Frame::of(HAND_OVER) }, &[delivered]);
     }
 
     /// Before the program: from here on signals go to it. False when the supervisor has ended the start.
@@ -248,27 +256,23 @@ impl Starter {
 
     /// Gives the supervisor what an agent after this one needs. It takes the place of what was given before.
     pub fn remember(&self, memory: &OwnedFd) {
-        self.send(Frame::of(REMEMBER), Some(memory));
+        self.send(Frame::of(REMEMBER), &[memory]);
     }
 
-    /// Asks for a signal to the program, if it still is this process.
-    pub fn signal(&self, signal: Signal, program: Pid) {
-        let frame = Frame { number: number(signal), long: program.as_raw().unsigned_abs(), ..Frame::of(SIGNAL) };
-        self.send(frame, None);
+    /// Asks for what the supervisor alone does, with what an agent after this one needs once that is done.
+    pub fn ask(&self, ask: &Ask, memory: Option<&OwnedFd>) {
+        let frame = |kind, signal: Signal, long| Frame { number: u8::try_from(signal.0).unwrap_or(0), long, ..Frame::of(kind) };
+        let milliseconds = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let (frame, delivered) = match ask {
+            Ask::Signal(signal, program) => (frame(SIGNAL, *signal, program.as_raw().unsigned_abs()), None),
+            Ask::Stop(stop, Then::Start(delivered)) => (frame(RESTART, stop.signal, milliseconds(stop.grace)), Some(delivered)),
+            Ask::Stop(stop, Then::Exit(code)) => (Frame { other: *code, ..frame(EXIT, stop.signal, milliseconds(stop.grace)) }, None),
+        };
+        self.send(frame, &delivered.into_iter().chain(memory).collect::<Vec<_>>());
     }
 
-    fn send(&self, frame: Frame, descriptor: Option<&OwnedFd>) {
-        send(&self.socket, frame, descriptor, MsgFlags::empty());
-    }
-
-    /// Asks for the program to be stopped, and for what comes then.
-    pub fn stop(&self, stop: Stop, then: &Then) {
-        let long = u32::try_from(stop.grace.as_millis()).unwrap_or(u32::MAX);
-        let frame = |kind, other| Frame { number: number(stop.signal), other, long, ..Frame::of(kind) };
-        match then {
-            Then::Start(delivered) => self.send(frame(RESTART, 0), Some(delivered)),
-            Then::Exit(code) => self.send(frame(EXIT, *code), None),
-        }
+    fn send(&self, frame: Frame, descriptors: &[&OwnedFd]) {
+        send(&self.socket, frame, descriptors, MsgFlags::empty());
     }
 
     /// Takes what the supervisor tells, without waiting; nothing when it is gone.
@@ -302,15 +306,11 @@ fn stay(number: u8) -> Stay {
     }
 }
 
-fn number(signal: Signal) -> u8 {
-    u8::try_from(signal.0).unwrap_or(0)
-}
-
 /// That the other side is gone is no news to either: its end is seen by other means.
-fn send(socket: &OwnedFd, frame: Frame, descriptor: Option<&OwnedFd>, flags: MsgFlags) -> bool {
-    let numbers = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
-    let rights = numbers.as_ref().map(|numbers| [ControlMessage::ScmRights(numbers)]);
-    let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
+fn send(socket: &OwnedFd, frame: Frame, descriptors: &[&OwnedFd], flags: MsgFlags) -> bool {
+    let numbers: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() { &[][..] } else { &rights[..] };
     let result = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame.to_bytes())], control, flags | MsgFlags::MSG_NOSIGNAL, None);
     result != Err(Errno::EAGAIN)
 }
@@ -351,7 +351,9 @@ mod tests {
             send_anything(&starter.socket, &bytes, count);
             match watcher.hear() {
                 Heard::Closed => panic!("{bytes:?} is taken for the end"),
-                Heard::Signal(signal, _) | Heard::Stop(Stop { signal, .. }, _) => assert!((1..=64).contains(&signal.0), "{bytes:?}"),
+                Heard::Asked(Ask::Signal(signal, _) | Ask::Stop(Stop { signal, .. }, _), _) => {
+                    assert!((1..=64).contains(&signal.0), "{bytes:?}")
+                }
                 _ => {}
             }
             assert!(matches!(watcher.hear(), Heard::Nothing), "{bytes:?}");

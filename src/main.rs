@@ -100,21 +100,11 @@ impl Children for Container<'_> {
             start.leave();
         } else {
             // Should this agent die before it could say more, there will be another all the same.
-            if let Some(memory) = memory.write() {
-                start.link().remember(&memory);
-            }
+            start.link().remember(&memory.write()?);
             start.hand_over(&agent::seal(&delivered)?, if rotation.restarts() { Stay::Restarting } else { Stay::Signalling });
         }
         drop(delivered);
-        let agent = Agent {
-            plan: &plan,
-            rotation,
-            arguments: self.arguments,
-            account: account.as_ref(),
-            place: &place,
-            stores: &stores,
-            audit: &audit,
-        };
+        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account, place, stores, audit };
         self.stay(&agent, start, Beginning::Start(answers, secrets, memory))
     }
 
@@ -136,15 +126,7 @@ impl Children for Container<'_> {
         place.reserve(&plan)?;
         let stores = Stores::of(&plan);
         let audit = Audit::open(self.arguments.options.audit.as_deref())?;
-        let agent = Agent {
-            plan: &plan,
-            rotation,
-            arguments: self.arguments,
-            account: account.as_ref(),
-            place: &place,
-            stores: &stores,
-            audit: &audit,
-        };
+        let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account, place, stores, audit };
         self.stay(&agent, start, Beginning::Memory(memory))
     }
 }

@@ -1,8 +1,10 @@
 //! What the agent counts, in the words of Prometheus and of `OpenMetrics`. No secret's name or path is among the labels: there would be too many, and it is nobody's
 //! concern who may read the metrics.
 
+mod histogram;
 mod scrapes;
 mod text;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +13,11 @@ use crate::health::{Seen, State};
 use crate::store::{self, Fetched};
 use crate::sys::clock::Moment;
 
+use histogram::Histogram;
 pub use scrapes::{Scrape, Scrapes};
 pub use text::Dialect;
 use text::{Kind, Text};
+pub use traffic::Traffic;
 
 /// Counters since the agent started. The rest is taken from what is [`Seen`] when somebody looks.
 #[derive(Debug, Default)]
@@ -27,6 +31,7 @@ pub struct Metrics {
     /// By action.
     failed_actions: BTreeMap<&'static str, u64>,
     restarts: u64,
+    traffic: Traffic,
 }
 
 /// What came of a secret that changed.
@@ -54,11 +59,11 @@ impl Rotation {
 }
 
 impl Metrics {
-    /// Nothing counted yet, for these kinds of store and these actions: what may be counted is there with 0 from the start, so that the first of it is seen as an
-    /// increase.
+    /// Nothing counted yet, for these kinds of store and these actions, but requests: what may be counted is there with 0 from the start, so that the first of it is
+    /// seen as an increase.
     #[must_use]
-    pub fn new(stores: impl IntoIterator<Item = &'static str>, actions: impl IntoIterator<Item = &'static str>) -> Self {
-        let mut metrics = Self::default();
+    pub fn new(stores: impl IntoIterator<Item = &'static str>, actions: impl IntoIterator<Item = &'static str>, traffic: Traffic) -> Self {
+        let mut metrics = Self { traffic, ..Self::default() };
         for store in stores {
             for word in ["ok", "unchanged"] {
                 metrics.accesses.insert((store, word), 0);
@@ -126,16 +131,9 @@ impl Metrics {
         let help = "From the moment that a change was seen to the moment that the new value was in place";
         text.family("secret_init_secret_rotation_duration_seconds", Kind::Histogram, help);
         for (store, histogram) in &self.durations {
-            let labels = [("secret_type", *store)];
-            let mut below = 0;
-            for (end, number) in BUCKETS.iter().zip(histogram.buckets) {
-                below += number;
-                text.count("_bucket", &[labels[0], ("le", &format!("{end:?}"))], below);
-            }
-            text.count("_bucket", &[labels[0], ("le", "+Inf")], histogram.count);
-            text.sample("_sum", &labels, histogram.sum.as_secs_f64());
-            text.count("_count", &labels, histogram.count);
+            histogram.render(text, ("secret_type", store));
         }
+        self.traffic.render(text);
         text.family("secret_init_on_change_failures", Kind::Counter, "How often what was to be done on a change failed");
         for (action, number) in &self.failed_actions {
             text.count("_total", &[("action", action)], *number);
@@ -179,26 +177,6 @@ fn gauges(text: &mut Text, seen: &Seen) {
     }
 }
 
-/// The ends of the buckets, in seconds.
-const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-#[derive(Debug, Default)]
-struct Histogram {
-    buckets: [u64; BUCKETS.len()],
-    count: u64,
-    sum: Duration,
-}
-
-impl Histogram {
-    fn add(&mut self, took: Duration) {
-        if let Some(index) = BUCKETS.iter().position(|end| took.as_secs_f64() <= *end) {
-            self.buckets[index] += 1;
-        }
-        self.count += 1;
-        self.sum += took;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -208,7 +186,13 @@ mod tests {
     use crate::store::FailureKind;
 
     fn counted() -> (Metrics, Seen) {
-        let mut metrics = Metrics::new(["vault"], ["signal"]);
+        let traffic = Traffic::default();
+        let requests = traffic.to("main");
+        requests.sent(Some(200), Duration::from_millis(20));
+        requests.sent(Some(503), Duration::from_millis(1));
+        requests.sent(None, Duration::from_secs(3));
+        traffic.sent(Some(200), Duration::ZERO);
+        let mut metrics = Metrics::new(["vault"], ["signal"], traffic);
         metrics.accessed("vault", &Ok(Fetched::Unchanged));
         metrics.accessed("vault", &Err(store::Failure::new(FailureKind::Denied, "permission denied (403)")));
         metrics.rotated("vault", Rotation::Done(Duration::from_millis(30)));
@@ -247,6 +231,12 @@ mod tests {
             "_bucket{secret_type=\"vault\",le=\"+Inf\"} 2\n",
             "_sum{secret_type=\"vault\"} 11.03\n",
             "_count{secret_type=\"vault\"} 2\n",
+            "secret_init_backend_requests_total{backend=\"main\",code_class=\"2xx\"} 1\n",
+            "secret_init_backend_requests_total{backend=\"main\",code_class=\"4xx\"} 0\n",
+            "secret_init_backend_requests_total{backend=\"main\",code_class=\"5xx\"} 1\n",
+            "secret_init_backend_requests_total{backend=\"main\",code_class=\"none\"} 1\n",
+            "secret_init_backend_request_duration_seconds_bucket{backend=\"main\",le=\"0.025\"} 2\n",
+            "secret_init_backend_request_duration_seconds_count{backend=\"main\"} 3\n",
             "secret_init_on_change_failures_total{action=\"signal\"} 1\n",
             "secret_init_child_restarts_total 1\n",
             "secret_init_stale_secrets 1\n",

@@ -125,6 +125,9 @@ pub trait Renew: Send + Sync {
     /// Asks for a lease to last this long from now on. The answer tells how long it really lasts: at the end of the longest time that it can have it is less.
     fn renew<'a>(&'a self, lease: &'a str, duration: Duration) -> BoxFuture<'a, Result<Term, Failure>>;
 
+    /// Ends leases.
+    fn end<'a>(&'a self, leases: &'a [String]) -> BoxFuture<'a, Result<(), Failure>>;
+
     /// Ends leases, and the login when it was made for us.
     fn revoke<'a>(&'a self, leases: &'a [String]) -> BoxFuture<'a, Result<(), Failure>>;
 

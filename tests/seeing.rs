@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use secret_init::control::{Answer, Control, Kind, Looked, NAME};
 use secret_init::health::{Clock, Seen, State};
-use secret_init::metrics::{Metrics, Rotation, Scrapes};
+use secret_init::metrics::{Metrics, Rotation, Scrapes, Traffic};
 use secret_init::report::{Code, Problem};
 use secret_init::store::{self, FailureKind, Fetched};
 use serde_json::{Value, json};
@@ -87,7 +87,9 @@ impl Drop for Agent {
 }
 
 fn metrics() -> Metrics {
-    let mut metrics = Metrics::new(["file", "vault"], ["signal"]);
+    let traffic = Traffic::default();
+    traffic.to("vault").sent(Some(200), Duration::from_millis(20));
+    let mut metrics = Metrics::new(["file", "vault"], ["signal"], traffic);
     metrics.accessed("vault", &Ok(Fetched::Unchanged));
     metrics.accessed("vault", &Err(store::Failure::new(FailureKind::Unavailable { retry_after: None }, "connection refused")));
     metrics.rotated("vault", Rotation::Done(Duration::from_millis(30)));
@@ -407,6 +409,8 @@ fn a_strict_reader_of_openmetrics_finds_no_fault() {
     for family in [
         "secret_init_build info",
         "secret_init_secret_access counter",
+        "secret_init_backend_requests counter",
+        "secret_init_backend_request_duration_seconds histogram",
         "secret_init_secret_rotation_duration_seconds histogram",
         "secret_init_stale_secrets gauge",
     ] {

@@ -115,8 +115,7 @@ impl Teller {
 
     /// What is found in many an entrypoint.
     fn inotifywait(world: &World, source: &Source) -> Option<Self> {
-        const LOOP: &str =
-            "exec 3>&1; inotifywait -m -e moved_to,modify \"$1\" 2>&3 | while read -r line; do cat \"$2\" >/dev/null; kill -HUP $3; done";
+        const LOOP: &str = "exec 3>&1; inotifywait -m -e $4 \"$1\" 2>&3 | while read -r line; do cat \"$2\" >/dev/null; kill -HUP $3; done";
         let found = Command::new("sh").args(["-c", "command -v inotifywait"]).stdout(Stdio::null()).status().unwrap();
         if !found.success() {
             return None;
@@ -125,8 +124,10 @@ impl Teller {
         let mut program = world.secret_init().bare().program(["perl", "-e", program]).spawn();
         program.line("ready");
         let (folder, file) = (source.file.parent().unwrap(), &source.file);
+        // Not also the one that tells of the file that is to take its place.
+        let event = if source.kind == Kind::InPlace { "modify" } else { "moved_to" };
         let mut watcher = Command::new("setsid");
-        watcher.args(["sh", "-c", LOOP, "sh"]).args([folder, file]).arg(program.pid().to_string());
+        watcher.args(["sh", "-c", LOOP, "sh"]).args([folder, file]).arg(program.pid().to_string()).arg(event);
         let mut watcher = watcher.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watcher.stdout.take().unwrap()));
         while !lines.next().unwrap().unwrap().contains("Watches established") {}

@@ -27,6 +27,9 @@ const KEPT: Duration = Duration::from_secs(31);
 const LENGTH: usize = 3000;
 /// A tenth more comes at any moment: the longest pause between two, in microseconds.
 const PAUSE: u64 = 60_000;
+/// So often it is looked how the processes are, and so far apart.
+const LOOKS: usize = 20;
+const BETWEEN: Duration = Duration::from_millis(5);
 /// Readers leave time to others.
 const BREATH: Duration = Duration::from_micros(100);
 
@@ -133,8 +136,18 @@ pub fn endure(scale: &Scale) -> Vec<Target> {
     report(&found, &times, took, &looks, &last, left)
 }
 
+/// How they are at rest: of several looks the least, since in the midst of a change more is open, and held.
 fn look(subject: &Subject, rotations: u64) -> Look {
-    Look { rotations, memory: subject.memory(), descriptors: subject.descriptors(), processes: subject.processes() }
+    let looks: Vec<_> = (0..LOOKS)
+        .map(|_| {
+            thread::sleep(BETWEEN);
+            (subject.memory(), subject.descriptors(), subject.processes())
+        })
+        .collect();
+    let least = |memory: usize| looks.iter().map(|(both, _, _)| both[memory]).fold(f64::INFINITY, f64::min);
+    let fewest = |which: usize| looks.iter().map(|(_, both, _)| both[which]).min().unwrap();
+    let processes = looks.iter().map(|(_, _, count)| *count).min().unwrap();
+    Look { rotations, memory: [least(0), least(1)], descriptors: [fewest(0), fewest(1)], processes }
 }
 
 /// What should not be there any more: all but the group's own names, its link, one generation, and what the agent needs.

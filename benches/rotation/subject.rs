@@ -34,8 +34,10 @@ impl Subject {
         self.running.line("HUP");
     }
 
-    /// Looks at everything, once.
+    /// Looks at everything, once. The program may run before the agent can be asked.
     pub fn looks(world: &World) -> Outcome {
+        let socket = world.directory().join(".control");
+        eventually("the agent can be asked", || socket.exists().then_some(()));
         world.secret_init().directory(world.directory()).flag("refresh").finishes()
     }
 

@@ -1,33 +1,28 @@
 //! What follows from a change: signals, restarts, programs, URLs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use nix::unistd::Pid;
 
-use super::change::{Made, Trouble};
-use super::handover;
-use super::track::{Tracked, digest};
+use super::change::Made;
+use super::track::Tracked;
 use super::{Agent, Event, Running};
 use crate::audit::{Entry, Event as Audited};
 use crate::config::OnChange;
-use crate::deliver::Delivered;
-use crate::handshake::{Starter, Stop, Then};
+use crate::handshake::{Ask, Starter, Stop, Then};
 use crate::metrics::Metrics;
-use crate::reference::Reference;
 use crate::report::{self, Problem};
-use crate::resolve::{Answers, Value};
 use crate::rotation::debounce::{Debounce, Edge};
 use crate::rotation::notify;
 use crate::rotation::target::{self, Target};
 use crate::secret::{Digest, Version};
-use crate::store::{Life, Wanted};
+use crate::store::Life;
 use crate::sys::clock::Moment;
 use crate::sys::random;
 use crate::sys::signal::Signal;
-
-use super::change::PATIENCE;
 
 /// How long a program may take that is run for a change.
 const PROGRAM: Duration = Duration::from_secs(30);
@@ -54,6 +49,8 @@ pub struct Actions<'a> {
     /// The program, and since when it runs.
     program: Option<(Pid, Moment)>,
     list: Vec<Action<'a>>,
+    /// What the supervisor is to be asked for, one thing at a time, so that each goes with what is to be remembered of it.
+    ask: Option<Ask>,
     pause: Duration,
     /// When the program was last started again.
     restarted: Option<Moment>,
@@ -73,8 +70,11 @@ struct Action<'a> {
     failures: u32,
 }
 
-/// A restart that was asked for, with what was fetched for it.
+/// An action that is over, or a restart that can begin, with what was fetched for it.
+#[derive(Default)]
 pub struct Done {
+    /// What the program is started with.
+    pub environment: Option<OwnedFd>,
     /// The watched secrets that were fetched.
     pub members: Vec<(usize, Version, Life)>,
     /// The digests of what was made.
@@ -101,20 +101,28 @@ impl<'a> Actions<'a> {
                 });
             }
         }
-        Self { agent, supervisor, program: None, list, pause: FIRST_PAUSE, restarted: None }
+        Self { agent, supervisor, program: None, list, ask: None, pause: FIRST_PAUSE, restarted: None }
     }
 
     /// Goes on after an agent that died: what it has put in place and nobody was told of is still to be told.
-    pub fn go_on(&mut self, pending: &[BTreeSet<String>], now: Moment) {
-        for (action, names) in self.list.iter_mut().zip(pending).filter(|(_, names)| !names.is_empty()) {
-            action.names.clone_from(names);
-            action.debounce.change(now, Duration::ZERO);
+    pub fn go_on(&mut self, pending: &BTreeMap<String, BTreeSet<String>>, now: Moment) {
+        for action in &mut self.list {
+            if let Some(names) = pending.get(&action.key()) {
+                action.names.clone_from(names);
+                action.debounce.change(now, Duration::ZERO);
+            }
         }
     }
 
     /// What is in place and is still to be told, by action.
-    pub fn pending(&self) -> Vec<BTreeSet<String>> {
-        self.list.iter().map(|action| action.names.union(&action.acting).cloned().collect()).collect()
+    pub fn pending(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let names = |action: &Action| -> BTreeSet<String> { action.names.union(&action.acting).cloned().collect() };
+        self.list.iter().map(|action| (action.key(), names(action))).filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    /// What the supervisor is to be asked for now.
+    pub fn take_ask(&mut self) -> Option<Ask> {
+        self.ask.take()
     }
 
     /// The names of the actions.
@@ -173,6 +181,9 @@ impl<'a> Actions<'a> {
         }
         let mut is_any = false;
         for index in 0..self.list.len() {
+            if self.ask.is_some() {
+                break;
+            }
             if self.list[index].is_busy || !self.list[index].debounce.take(now) {
                 continue;
             }
@@ -187,7 +198,7 @@ impl<'a> Actions<'a> {
                     let names = self.list[index].acting.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
                     let mut environment = agent.environment();
                     environment.push((b"SECRET_INIT_CHANGED".to_vec(), names.into_bytes()));
-                    self.begin(index, running, async move { notify::run(&command.0, &environment, agent.account, PROGRAM).await });
+                    self.begin(index, running, async move { notify::run(&command.0, &environment, agent.account.as_ref(), PROGRAM).await });
                 }
                 OnChange::Http(url) => {
                     let names: Vec<String> = self.list[index].acting.iter().cloned().collect();
@@ -197,9 +208,7 @@ impl<'a> Actions<'a> {
                 OnChange::Exit(code) => {
                     // Before it is our end too.
                     self.done(index);
-                    if let Some(supervisor) = self.supervisor {
-                        supervisor.stop(self.stop(), &Then::Exit(*code));
-                    }
+                    self.ask = Some(Ask::Stop(self.stop(), Then::Exit(*code)));
                 }
                 OnChange::Nothing => {}
             }
@@ -209,21 +218,18 @@ impl<'a> Actions<'a> {
 
     fn begin(&mut self, index: usize, running: &FuturesUnordered<Running<'a>>, action: impl Future<Output = Result<(), Problem>> + 'a) {
         self.list[index].is_busy = true;
-        running.push(Box::pin(async move {
-            let nothing = |()| Done { members: Vec::new(), digests: Vec::new() };
-            Event::Acted(index, action.await.map(nothing).map_err(|problem| vec![problem]))
-        }));
+        running.push(Box::pin(async move { Event::Acted(index, action.await.map(|()| Done::default()).map_err(|problem| vec![problem])) }));
     }
 
     /// Sends a signal, unless it would kill.
     fn signal(&mut self, index: usize, signal: Option<nix::sys::signal::Signal>, metrics: &mut Metrics, now: Moment) {
         let is_default = signal.is_none();
         let signal = Signal(signal.unwrap_or(nix::sys::signal::Signal::SIGHUP) as i32);
-        let result = match (self.supervisor, self.program) {
-            (Some(supervisor), Some((program, _))) => target::may_signal(program, self.agent.arguments.options.group, signal, is_default)
-                .map(|()| supervisor.signal(signal, program))
+        let result = match self.program {
+            Some((program, _)) => target::may_signal(program, self.agent.arguments.options.group, signal, is_default)
+                .map(|()| self.ask = Some(Ask::Signal(signal, program)))
                 .map_err(Problem::from),
-            _ => self.signal_others(signal, is_default),
+            None => self.signal_others(signal, is_default),
         };
         match result {
             Ok(()) => self.done(index),
@@ -261,18 +267,9 @@ impl<'a> Actions<'a> {
             }
         }
         self.list[index].is_busy = true;
-        let (agent, supervisor, stop) = (self.agent, self.supervisor, self.stop());
+        let agent = self.agent;
         let (digests, leased) = (tracked.digests(), tracked.leased());
-        running.push(Box::pin(async move {
-            let result = agent.fetch_for_a_start(&digests, &leased).await.and_then(|(delivered, done)| {
-                let sealed = handover::seal(&delivered).map_err(|failure| failure.problems)?;
-                if let Some(supervisor) = supervisor {
-                    supervisor.stop(stop, &Then::Start(sealed));
-                }
-                Ok(done)
-            });
-            Event::Acted(index, result)
-        }));
+        running.push(Box::pin(async move { Event::Acted(index, agent.fetch_for_a_start(&digests, &leased).await) }));
     }
 
     fn stop(&self) -> Stop {
@@ -284,8 +281,9 @@ impl<'a> Actions<'a> {
     pub fn acted(&mut self, index: usize, result: Result<Done, Vec<Problem>>, metrics: &mut Metrics, now: Moment) -> Option<Done> {
         self.list[index].is_busy = false;
         match result {
-            Ok(done) => {
-                if *self.list[index].what == OnChange::Restart {
+            Ok(mut done) => {
+                if let Some(environment) = done.environment.take() {
+                    self.ask = Some(Ask::Stop(self.stop(), Then::Start(environment)));
                     metrics.restarted();
                     // The pause counts from this start to the next.
                     if self.restarted.is_some() {
@@ -348,99 +346,14 @@ impl<'a> Actions<'a> {
 }
 
 impl Action<'_> {
+    /// What it is known by to an agent after this one, which may have read another configuration.
+    fn key(&self) -> String {
+        format!("{:?}", self.what)
+    }
+
     /// It is to be done later.
     fn put_off(&mut self, until: Moment) {
         self.names.append(&mut self.acting);
         self.debounce.again(until);
-    }
-}
-
-impl Agent<'_> {
-    /// Fetches all that goes into the environment again, and makes it. Files that the same secrets are part of are put in place with it, so that both are of one
-    /// moment; others lie there.
-    async fn fetch_for_a_start(&self, digests: &[Option<Digest>], leased: &[Reference]) -> Result<(Delivered, Done), Vec<Problem>> {
-        let plan = self.plan;
-        let is_variable = |index: usize| !matches!(plan.deliveries[index].target, crate::plan::Target::File(_));
-        let variables = (0..plan.deliveries.len()).filter(|&index| is_variable(index));
-        let mut triggers: Vec<Reference> = Vec::new();
-        for reference in variables.flat_map(|index| plan.deliveries[index].value.references()) {
-            if !triggers.iter().any(|trigger| trigger.same_secret(reference)) {
-                triggers.push(reference.clone());
-            }
-        }
-        let affected = self.affected(&triggers);
-        let mut wanted = self.mates(&affected, &triggers);
-        wanted.extend(triggers.into_iter().map(|reference| Wanted { reference, since: None }));
-        // What is made for us at each read comes last: when another fails, none is made in vain.
-        let (made_for_us, others): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|wanted| leased.iter().any(|leased| leased.same_secret(&wanted.reference)));
-        let mut answers = self.stores.fetch(others, PATIENCE).await;
-        if !answers.iter().any(|answer| answer.result.is_err() && plan.is_required(&answer.reference)) {
-            answers.extend(self.stores.fetch(made_for_us, PATIENCE).await);
-        }
-        if !self.stores.read_together(&mut answers, |_| true).await {
-            let failure = Trouble::Moving.failure();
-            return Err(vec![Problem::new(failure.code(), failure.cause)]);
-        }
-        let mut members = Vec::new();
-        let mut problems = Vec::new();
-        for answer in &answers {
-            self.audit.fetched(plan, answer);
-            let index = self.rotation.watched.iter().position(|watched| watched.reference.same_secret(&answer.reference));
-            if let (Some(index), Some(version), Some(life)) = (index, answer.version(), answer.life()) {
-                members.push((index, version.clone(), life.clone()));
-            }
-            if let Err(failure) = answer.result.as_ref().map_err(Clone::clone)
-                && plan.is_required(&answer.reference)
-            {
-                let problem =
-                    Problem { hint: failure.hint.clone(), ..Problem::new(failure.code(), failure.cause).about(answer.reference.whole()) };
-                let first =
-                    plan.deliveries.iter().find(|delivery| delivery.value.references().any(|one| one.same_secret(&answer.reference)));
-                problems.push(first.map_or(problem.clone(), |delivery| delivery.about(problem)));
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let answers = Answers::new(plan, answers);
-        let mut values = Vec::with_capacity(plan.deliveries.len());
-        for (index, delivery) in plan.deliveries.iter().enumerate() {
-            values.push(if is_variable(index) || affected.contains(&index) {
-                answers.value(delivery).unwrap_or_else(|found| {
-                    problems.extend(found);
-                    Value::Absent
-                })
-            } else if digests[index].is_some() {
-                // Only whether it is there matters.
-                Value::Secret(crate::secret::Secret::default())
-            } else {
-                Value::Absent
-            });
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let environment = self.place.environment(plan, &values, self.arguments, self.account).map_err(|problem| vec![problem])?;
-        let files: Vec<(usize, &Value)> = affected.iter().map(|&index| (index, &values[index])).collect();
-        self.put_in_place(&files).await.map_err(|trouble| trouble.problems().to_vec())?;
-        let is_made = |index: &usize| is_variable(*index) || affected.contains(index) && !matches!(values[*index], Value::Absent);
-        let made = (0..values.len()).filter(is_made).map(|index| (index, digest(&values[index]))).collect();
-        let delivered = Delivered { environment, directory: self.place.path().map(std::path::Path::to_owned) };
-        Ok((delivered, Done { members, digests: made }))
-    }
-
-    /// Writes down that leases were ended.
-    pub fn revoked(&self, leases: &[String]) {
-        for _ in leases {
-            self.audit.record(&Entry {
-                event: Audited::Revoked,
-                names: &[],
-                reference: None,
-                version: None,
-                outcome: "ok",
-                fingerprint: None,
-            });
-        }
     }
 }

@@ -145,12 +145,16 @@ impl Agent<'_> {
             is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
         });
         let members = self.members(all.iter(), &triggers);
+        let lent = self.lent(&all);
         let answers = Answers::new(self.plan, all);
         let outcome = match missing {
             Some(trouble) => Err(trouble),
             None if !is_of_one_moment => Err(Trouble::Moving),
             None => self.make(&affected, &answers, &digests).await,
         };
+        if outcome.is_err() {
+            self.give_back(&lent).await;
+        }
         self.write_down(&members, &outcome);
         Changed { component, began, members, asked, outcome }
     }
@@ -221,11 +225,11 @@ impl Agent<'_> {
         let files: Vec<(usize, &Value)> = values.iter().copied().filter(|(index, _)| is_file(*index)).collect();
         let staged = self.place.stage(self.plan, &files).map_err(Trouble::Unwritten)?;
         if let Some(command) = &self.rotation.validate
-            && let Some(view) = staged.view(self.account).map_err(Trouble::Unwritten)?
+            && let Some(view) = staged.view(self.account.as_ref()).map_err(Trouble::Unwritten)?
         {
             let mut environment = self.environment();
             environment.push((b"SECRET_INIT_STAGED".to_vec(), view.into_os_string().into_encoded_bytes()));
-            notify::run(command, &environment, self.account, VALIDATION).await.map_err(|problem| {
+            notify::run(command, &environment, self.account.as_ref(), VALIDATION).await.map_err(|problem| {
                 let cause = format!("the new files are refused: {}; the old ones stay", problem.cause);
                 let names: Vec<&str> = files.iter().map(|(index, _)| self.plan.deliveries[*index].name.as_str()).collect();
                 Trouble::Refused(Problem { cause, code: Code::Data, ..problem }.about("validate").about(names.join(", ")))

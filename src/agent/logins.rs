@@ -1,5 +1,6 @@
 //! The logins at stores: those that have an end are renewed, or repeated, before it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -7,10 +8,11 @@ use futures_util::stream::FuturesUnordered;
 
 use super::track::Tracked;
 use super::{Agent, Event, Running};
+use crate::audit::{Entry, Event as Audited};
 use crate::report::{self, Problem};
-use crate::resolve::Stores;
+use crate::resolve::{Answer, Stores};
 use crate::rotation::schedule::{Schedule, Step};
-use crate::store::{Failure, FailureKind, Renew, Term};
+use crate::store::{Failure, FailureKind, Life, Renew, Term};
 use crate::sys::clock::{self, Moment};
 use crate::sys::random;
 
@@ -179,6 +181,47 @@ impl Login<'_> {
             let mut problem = Problem::new(failure.code(), format!("the login cannot be renewed: {}{end}", failure.cause));
             problem.hint.clone_from(&failure.hint);
             report::warn_of(&[problem.about(self.store)]);
+        }
+    }
+}
+
+/// The leases among answers, by store.
+type Lent = BTreeMap<String, Vec<String>>;
+
+impl Agent<'_> {
+    /// What is lent to us by these answers.
+    pub(super) fn lent(&self, answers: &[Answer]) -> Lent {
+        let mut lent = Lent::new();
+        for answer in answers {
+            if let Some(Life::Leased(lease)) = answer.life() {
+                lent.entry(answer.reference.store_name().to_owned()).or_default().push(lease.id.clone());
+            }
+        }
+        lent
+    }
+
+    /// Gives back what was lent and nobody got. What cannot be given back ends by itself.
+    pub(super) async fn give_back(&self, lent: &Lent) {
+        for (store, renew) in self.stores.all_renewing() {
+            if let Some(leases) = lent.get(store)
+                && renew.end(leases).await.is_ok()
+            {
+                self.revoked(leases);
+            }
+        }
+    }
+
+    /// Writes down that leases were ended.
+    fn revoked(&self, leases: &[String]) {
+        for _ in leases {
+            self.audit.record(&Entry {
+                event: Audited::Revoked,
+                names: &[],
+                reference: None,
+                version: None,
+                outcome: "ok",
+                fingerprint: None,
+            });
         }
     }
 }

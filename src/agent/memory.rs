@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::handover::no_memory;
 use super::track::digest;
 use crate::plan::Plan;
 use crate::report::{Code, Failure, Problem};
@@ -30,8 +31,8 @@ pub struct Memory {
     pub delivered: BTreeMap<String, String>,
     /// What is known of the watched secrets, by their references.
     pub secrets: BTreeMap<String, Known>,
-    /// The deliveries that have changed and that an action is still to follow for, by the place of the action in the plan.
-    pub pending: Vec<BTreeSet<String>>,
+    /// The deliveries that have changed and that an action is still to follow for, by the action.
+    pub pending: BTreeMap<String, BTreeSet<String>>,
     /// What the stores need to go on with the same login, in base64, by their names.
     stores: BTreeMap<String, String>,
 }
@@ -80,13 +81,18 @@ impl Memory {
         bytes(self.stores.get(store)?)
     }
 
-    /// Puts it into a file in memory; nothing when there is no room for one.
-    #[must_use]
-    pub fn write(&self) -> Option<OwnedFd> {
-        let text = Secret::new(serde_json::to_vec(self).ok()?);
-        let mut file = File::from(memfd_create(c"secret-init", MFdFlags::MFD_CLOEXEC).ok()?);
-        file.write_all(text.expose()).ok()?;
-        Some(file.into())
+    /// Puts it into a file in memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for one.
+    pub fn write(&self) -> Result<OwnedFd, Failure> {
+        let text =
+            serde_json::to_vec(self).map(Secret::new).map_err(|_| Problem::new(Code::Internal, "what is known cannot be written"))?;
+        let file = memfd_create(c"secret-init", MFdFlags::MFD_CLOEXEC).map_err(|errno| no_memory(&errno.into()))?;
+        let mut file = File::from(file);
+        file.write_all(text.expose()).map_err(|error| no_memory(&error))?;
+        Ok(file.into())
     }
 
     /// Reads what an agent before us has left, and goes on with its key.

@@ -1,24 +1,27 @@
 //! What is known of the watched secrets: versions, digests, leases, and when each is looked at next.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod beginning;
+mod relations;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Agent;
 use super::change::{Changed, Member, Trouble, kept};
-use super::memory::{Known, Memory};
 use crate::control::Looked;
 use crate::health;
 use crate::metrics::{Metrics, Rotation as Rotated};
-use crate::plan::{Delivery, Plan, Target, Watched};
+use crate::plan::Watched;
 use crate::reference::Reference;
 use crate::report::{self, Problem};
-use crate::resolve::{Answer, Answers, Secrets, Value};
+use crate::resolve::{Answer, Value};
 use crate::rotation::schedule::{Schedule, Step};
 use crate::secret::{Digest, Key, Version};
 use crate::store::{self, Failure, Fetched, Lease, Life, Renew, Term, Wanted};
 use crate::sys::clock::Moment;
 use crate::sys::random;
+pub use relations::deliveries;
+use relations::{about, components, is_same_store};
 
 /// Events of files can be missed (binds of Docker Desktop, NFS): this often files are looked at anyway.
 const FILE_PERIOD: Duration = Duration::from_secs(30);
@@ -108,66 +111,6 @@ impl<'a> Tracked<'a> {
                 secret.schedule = other.schedule.clone();
             }
         }
-    }
-
-    /// After a start, which delivered all of it.
-    pub fn of_start(agent: &'a Agent<'a>, answers: &Answers, secrets: &Secrets, now: Moment) -> Self {
-        let mut tracked = Self::new(agent, now);
-        for (index, value) in secrets.iter().enumerate() {
-            tracked.digests[index] = digest(value);
-        }
-        for secret in &mut tracked.secrets {
-            let Some(answer) = answers.about(&secret.watched.reference) else { continue };
-            match &answer.result {
-                Ok(Fetched::New { version, life, .. }) => {
-                    secret.version = Some(version.clone());
-                    secret.last_success = Some(now);
-                    secret.adopt(life, now, true);
-                    if secret.path.is_some() {
-                        // It may have changed between the start and the moment from which on it is watched.
-                        secret.schedule.hurry(now);
-                    }
-                }
-                Ok(Fetched::Unchanged) => {}
-                // It is optional, or has a default: else there would have been no start.
-                Err(_) => secret.last_success = Some(now),
-            }
-        }
-        tracked
-    }
-
-    /// After an agent that died: what it knew is known, and something may have changed meanwhile.
-    pub fn of_memory(agent: &'a Agent<'a>, memory: &Memory, now: Moment) -> Self {
-        let mut tracked = Self::new(agent, now);
-        for (index, delivery) in agent.plan.deliveries.iter().enumerate() {
-            tracked.digests[index] = memory.delivered.get(&delivery.name).and_then(|text| Digest::parse(text));
-        }
-        for secret in &mut tracked.secrets {
-            let Some(known) = memory.secrets.get(&name(secret.watched)) else { continue };
-            secret.version = known.version.clone().map(Version::new);
-            secret.last_success = Some(now);
-            match &known.lease {
-                None => secret.schedule.hurry(now),
-                Some((id, granted, end)) => {
-                    let left = Term { duration: end.saturating_sub(now), is_renewable: known.is_renewable };
-                    secret.lease = Some(Lease { id: id.clone(), term: Term { duration: *granted, ..left } });
-                    secret.schedule.resumed(now, random::fraction(), left, *granted);
-                }
-            }
-        }
-        tracked
-    }
-
-    /// Notes what is known for a later agent.
-    pub fn note(&self, memory: &mut Memory) {
-        let digests = self.agent.plan.deliveries.iter().zip(&self.digests);
-        memory.delivered = digests.filter_map(|(delivery, digest)| Some((delivery.name.clone(), digest.as_ref()?.to_string()))).collect();
-        let known = |secret: &Secret| Known {
-            version: secret.version.as_ref().map(|version| version.name().to_owned()),
-            lease: secret.lease.as_ref().and_then(|lease| Some((lease.id.clone(), lease.term.duration, secret.schedule.end()?))),
-            is_renewable: secret.lease.as_ref().is_some_and(|lease| lease.term.is_renewable),
-        };
-        memory.secrets = self.secrets.iter().map(|secret| (name(secret.watched), known(secret))).collect();
     }
 
     /// The files that secrets are read from.
@@ -515,53 +458,4 @@ pub fn digest(value: &Value) -> Option<Digest> {
             Some(Key::own().digest(text.expose()))
         }
     }
-}
-
-/// The name of a secret in the memory.
-fn name(watched: &Watched) -> String {
-    format!("{}:{}", watched.reference.store_name(), watched.reference.whole())
-}
-
-fn is_same_store(one: &Reference, other: &Reference) -> bool {
-    one.scheme == other.scheme && one.store_name() == other.store_name()
-}
-
-/// The deliveries that a secret is part of.
-pub fn deliveries<'a>(plan: &'a Plan, watched: &'a Watched) -> impl Iterator<Item = &'a Delivery> {
-    plan.deliveries.iter().filter(|delivery| delivery.value.references().any(|reference| reference.same_secret(&watched.reference)))
-}
-
-/// Names what a problem with a secret is about.
-fn about(plan: &Plan, watched: &Watched, problem: Problem) -> Problem {
-    let problem = problem.about(watched.reference.whole());
-    match deliveries(plan, watched).next() {
-        Some(delivery) => delivery.about(problem),
-        None => problem,
-    }
-}
-
-/// Which secrets belong together, by a number for each: they share a delivery, or a group of files that changes as a whole.
-fn components(plan: &Plan, watched: &[Watched]) -> Vec<usize> {
-    let mut components: Vec<usize> = (0..watched.len()).collect();
-    let mut join = |members: &BTreeSet<usize>| {
-        let Some(lowest) = members.iter().map(|&member| components[member]).min() else { return };
-        let joined: BTreeSet<usize> = members.iter().map(|&member| components[member]).collect();
-        components.iter_mut().filter(|component| joined.contains(component)).for_each(|component| *component = lowest);
-    };
-    let of = |delivery: &Delivery| -> BTreeSet<usize> {
-        let is_in = |index: &usize| delivery.value.references().any(|reference| reference.same_secret(&watched[*index].reference));
-        (0..watched.len()).filter(is_in).collect()
-    };
-    let mut groups: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for delivery in &plan.deliveries {
-        let members = of(delivery);
-        join(&members);
-        if let Target::File(file) = &delivery.target
-            && file.group.is_some()
-        {
-            groups.entry(file.parent()).or_default().extend(members);
-        }
-    }
-    groups.values().for_each(join);
-    components
 }

@@ -263,12 +263,25 @@ pub fn names(directory: impl AsFd) -> Vec<String> {
     list(directory, |name| Some(name.to_owned()))
 }
 
-/// What the names in a directory mean, for those that mean something. There may be thousands: no other name is kept.
+/// What the names in a directory mean, for those that mean something.
 pub fn list<T>(directory: impl AsFd, meaning: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    let mut list = Vec::new();
+    each(directory, |name| list.extend(meaning(name)));
+    list
+}
+
+/// Takes every name in a directory, and keeps none: there may be thousands. One that is removed meanwhile does no harm.
+pub fn each(directory: impl AsFd, mut take: impl FnMut(&str)) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return Vec::new() };
-    let meaning = |name: &str| if name == "." || name == ".." { None } else { meaning(name) };
-    listing.iter().filter_map(|entry| meaning(entry.ok()?.file_name().to_str().ok()?)).collect()
+    let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return };
+    for entry in listing.iter().flatten() {
+        if let Ok(name) = entry.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            take(name);
+        }
+    }
 }
 
 impl AsFd for Directory {

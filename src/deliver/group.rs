@@ -17,7 +17,7 @@ use nix::sys::stat::{FileStat, SFlag, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::UnlinkatFlags;
 
-use super::directory::{Below, Directory, kind, list, names, open_directory, split};
+use super::directory::{Below, Directory, each, kind, list, names, open_directory, split};
 use super::draft::{self, Draft};
 use super::files::{self, Wanted};
 use crate::plan::File;
@@ -52,7 +52,9 @@ impl<'a> Generation<'a> {
         draft.prepare(path)?;
         let group = directory.below(path)?;
         draft.below(path).map_err(|errno| failed("cannot be made", errno))?;
-        let number = numbers(&group).max().unwrap_or(0).wrapping_add(1);
+        let mut number = 0;
+        each_generation(&group, |other| number = other.max(number));
+        let number = number.wrapping_add(1);
         let replace = |errno: Errno| failed("cannot be replaced", errno);
         let current = link(draft, &group, CURRENT, &format!("..{number}")).map_err(replace)?;
         let mut generation = Self { path, number, files: Vec::new(), current, links: Vec::new() };
@@ -139,14 +141,18 @@ pub fn content(directory: &Directory, file: &File, owner: Option<Ownership>) -> 
 /// Removes generations that nobody reads any more, and tells when the next can go.
 pub fn remove_superseded(group: &Below) -> Option<Duration> {
     let current = current(group);
-    let mut next = None;
-    for name in numbers(group).map(|number| format!("..{number}")).filter(|name| current.as_ref() != Some(name)) {
+    let mut next: Option<Duration> = None;
+    each_generation(group, |number| {
+        let name = format!("..{number}");
+        if current.as_ref() == Some(&name) {
+            return;
+        }
         match status(group, &name).map(|status| left_of(&status)) {
             Some(Duration::ZERO) => draft::remove(group, &name),
-            Some(left) => next = Some(next.map_or(left, |next: Duration| next.min(left))),
+            Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
             None => {}
         }
-    }
+    });
     next
 }
 
@@ -169,9 +175,9 @@ fn open_current(group: &Below) -> Option<Below<'static>> {
     current(group).and_then(|name| open_directory(group, &name).ok()).map(Below::Opened)
 }
 
-/// The numbers of the generations that there are.
-fn numbers(group: &Below) -> impl Iterator<Item = u64> {
-    list(group, number).into_iter()
+/// Takes the number of each generation that there is.
+fn each_generation(group: &Below, mut take: impl FnMut(u64)) {
+    each(group, |name| number(name).into_iter().for_each(&mut take));
 }
 
 /// The names beside the generations.

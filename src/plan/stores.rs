@@ -6,6 +6,7 @@ use super::{Delivery, Plan, bank_vaults};
 use crate::cli::{Arguments, Command};
 use crate::config::{self, Config};
 use crate::environment::Environment;
+use crate::metrics::Traffic;
 use crate::reference::Reference;
 use crate::report::Problem;
 use crate::store::{self, FailureKind, Settings, Variables};
@@ -20,6 +21,7 @@ pub fn settings(arguments: &Arguments, environment: &Environment, config: &Confi
         instances: config.document.stores.0.iter().filter_map(instance).collect(),
         allow_http: arguments.options.allow_http,
         is_rehearsal: arguments.command == Command::Check,
+        traffic: Traffic::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::{Failure, FailureKind, Settings};
+use crate::metrics::Traffic;
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::sys;
@@ -46,6 +47,7 @@ pub struct Client {
     allows_http: bool,
     /// The host and port of the proxy, for messages.
     proxy: Option<String>,
+    traffic: Traffic,
 }
 
 impl Client {
@@ -72,7 +74,7 @@ impl Client {
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|_| Failure::new(FailureKind::Misconfigured, "no HTTP client can be made"))?;
-        Ok(Self { inner: client, allows_http: settings.allow_http, proxy: name })
+        Ok(Self { inner: client, allows_http: settings.allow_http, proxy: name, traffic: settings.traffic.clone() })
     }
 
     /// Sends a request, once, and takes the whole answer, whatever its status.
@@ -84,6 +86,13 @@ impl Client {
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
         let request = reqwest::Request::try_from(request).map_err(|_| Failure::new(FailureKind::Misconfigured, "the address is no URL"))?;
         check_address(request.url(), self.allows_http)?;
+        let began = Instant::now();
+        let result = self.exchange(request).await;
+        self.traffic.sent(result.as_ref().ok().map(|response| response.status().as_u16()), began.elapsed());
+        result
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> Result<Response<Vec<u8>>, Failure> {
         let host = host_and_port(request.url());
         let proxy = self.proxy.as_ref().filter(|_| request.url().scheme() == "https" && !is_near(request.url()));
         let failure = |error: &reqwest::Error| {

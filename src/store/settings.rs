@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::metrics::Traffic;
 use crate::reference::{Reference, Scheme};
 
 /// What stores are made from.
@@ -16,16 +17,18 @@ pub struct Settings {
     pub allow_http: bool,
     /// Nothing that a secret is needed for happens: what can be used once alone is left unused.
     pub is_rehearsal: bool,
+    /// Where requests are counted.
+    pub traffic: Traffic,
 }
 
 impl Settings {
-    /// What the transport to a store reads: no login is in it.
+    /// What the transport to the store of this name reads: no login is in it.
     #[must_use]
-    pub fn transport(&self) -> Self {
+    pub fn transport(&self, store: &str) -> Self {
         let is_login = |name: &str| ["AWS_", "BAO_", "VAULT_"].iter().any(|prefix| name.starts_with(prefix));
         let kept = self.variables.0.iter().filter(|(name, _)| !is_login(name));
         let variables = Variables(kept.map(|(name, value)| (name.clone(), value.clone())).collect());
-        Self { variables, instances: Vec::new(), ..*self }
+        Self { variables, traffic: self.traffic.to(store), instances: Vec::new(), ..*self }
     }
 
     /// The namespace of a login to Vault or `OpenBao`: that of the instance, else of the variables, where each of the two has its own first.

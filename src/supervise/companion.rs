@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::deadline::Deadline;
 use super::{Children, Runner};
-use crate::handshake::{Heard, Stay, Told, Watcher};
+use crate::handshake::{Ask, Heard, Stay, Told, Watcher};
 use crate::sys::process;
 use crate::sys::signal::{self, Signal};
 
@@ -23,7 +23,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The agent: a process and our side of the pair, and what another needs when it dies, in a file in memory that we never look into.
 pub struct Companion {
-    alive: Option<(Pid, Watcher)>,
+    /// None from its death to the start of another.
+    process: Option<Pid>,
+    /// None when all is heard that came by it. What was asked before a death still counts.
+    watcher: Option<Watcher>,
     memory: Option<OwnedFd>,
     untold: Option<Told>,
     /// Whether it may ask for another start.
@@ -38,7 +41,8 @@ impl Companion {
     /// The agent that handed over; none when it does not stay.
     pub fn of(process: Pid, watcher: Watcher, stay: Stay, memory: Option<OwnedFd>, revokes: bool) -> Option<Self> {
         let new = move |restarts| Self {
-            alive: Some((process, watcher.of_an_agent())),
+            process: Some(process),
+            watcher: Some(watcher.of_an_agent()),
             memory,
             untold: None,
             restarts,
@@ -56,7 +60,7 @@ impl Companion {
 
     /// What to wait for.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.alive.as_ref().map(|(_, watcher)| watcher.as_fd())
+        self.watcher.as_ref().map(AsFd::as_fd)
     }
 
     /// What is kept for another.
@@ -69,20 +73,30 @@ impl Companion {
         self.again
     }
 
-    /// What it asks for; what it wants to be remembered is.
-    pub fn hear(&mut self) -> Heard {
+    /// What it asks for, if there is anything; what it wants to be remembered is. One that is not connected any more would do nothing that it is there for, and is made
+    /// to end.
+    pub fn hear(&mut self) -> Option<Ask> {
         loop {
-            let Some((_, watcher)) = &self.alive else { return Heard::Nothing };
-            match watcher.hear() {
+            match self.watcher.as_ref()?.hear() {
                 Heard::Remember(memory) => self.memory = Some(memory),
-                heard => return heard,
+                Heard::Asked(ask, memory) => {
+                    self.memory = memory.or(self.memory.take());
+                    return Some(ask);
+                }
+                Heard::Closed => {
+                    self.watcher = None;
+                    if let Some(process) = self.process {
+                        signal::send(process, Signal::KILL);
+                    }
+                }
+                _ => return None,
             }
         }
     }
 
     /// Tells it, if it lives. Who the program is, it has to know: that is told again when there was no room for it.
     pub fn tell(&mut self, told: Told) {
-        if let Some((_, watcher)) = &self.alive {
+        if let Some(watcher) = &self.watcher {
             let is_told = watcher.tell(told);
             if let Told::Program(_) = told {
                 self.untold = (!is_told).then_some(told);
@@ -99,21 +113,12 @@ impl Companion {
 
     /// Whether it is this child.
     pub fn is(&self, child: Pid) -> bool {
-        self.alive.as_ref().is_some_and(|(process, _)| *process == child)
-    }
-
-    /// Makes it end, if it lives.
-    pub fn kill(&self) {
-        if let Some((process, _)) = &self.alive {
-            signal::send(*process, Signal::KILL);
-        }
+        self.process == Some(child)
     }
 
     /// It has died.
     pub fn died(&mut self) {
-        // What it said before that counts as far as it is to be remembered.
-        while !matches!(self.hear(), Heard::Closed | Heard::Nothing) {}
-        self.alive = None;
+        self.process = None;
         self.untold = None;
         if self.started.elapsed() >= HEALTHY {
             self.pause = FIRST_PAUSE;
@@ -125,10 +130,11 @@ impl Companion {
     /// Starts another, with what the one before it left. Where there is no room for a process now it is tried again later.
     pub fn revive(&mut self, children: &dyn Children, program: Pid) {
         self.again = Deadline::NEVER;
-        let Some(memory) = self.memory.as_ref().and_then(|memory| memory.try_clone().ok()) else { return };
         self.started = Instant::now();
+        // An agent leaves it before it hands over.
+        let Some(Ok(memory)) = self.memory.as_ref().map(OwnedFd::try_clone) else { return self.died() };
         match Runner::spawn(None, |start| children.take_over(start, memory)) {
-            Ok(Runner { process, watcher }) => self.alive = Some((process, watcher.of_an_agent())),
+            Ok(Runner { process, watcher }) => (self.process, self.watcher) = (Some(process), Some(watcher.of_an_agent())),
             Err(_) => return self.died(),
         }
         self.tell(Told::Program(program));
@@ -136,8 +142,8 @@ impl Companion {
 
     /// The program has ended, and so does the agent: at once, or when it has given back what was lent.
     pub fn finish(self) {
-        let Some((process, watcher)) = self.alive else { return };
-        if self.revokes {
+        let Some(process) = self.process else { return };
+        if let Some(watcher) = self.watcher.filter(|_| self.revokes) {
             let _ = watcher.tell(Told::Finish);
             let deadline = Deadline::after(FAREWELL);
             while !deadline.has_passed() && !matches!(watcher.hear(), Heard::Closed) {

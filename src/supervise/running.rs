@@ -9,7 +9,7 @@ use super::companion::Companion;
 use super::deadline::Deadline;
 use super::terminal::Terminal;
 use super::{GRACE, Outcome, Started, Supervisor, is_forwarded, is_pid_1, is_session_leader};
-use crate::handshake::{Heard, Stop, Then, Told};
+use crate::handshake::{Ask, Stop, Then, Told};
 use crate::sys::process::{Change, Waited};
 use crate::sys::signal::{Buffer, Mask, Received, Signal};
 use crate::sys::{descriptor, process, signal};
@@ -163,15 +163,12 @@ impl<'a> Running<'a> {
     }
 
     fn obey_the_agent(&mut self) {
-        while let Some(agent) = &mut self.agent {
-            match agent.hear() {
+        while let Some(ask) = self.agent.as_mut().and_then(Companion::hear) {
+            match ask {
                 // A program that has been started since was not meant.
-                Heard::Signal(signal, program) if self.then.is_none() && program == self.program => signal::send(self.target(), signal),
-                Heard::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
-                Heard::Signal(..) | Heard::Stop(..) => {}
-                // It has died, or will do nothing any more that it is there for.
-                Heard::Closed => return agent.kill(),
-                _ => return,
+                Ask::Signal(signal, program) if self.then.is_none() && program == self.program => signal::send(self.target(), signal),
+                Ask::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
+                Ask::Signal(..) | Ask::Stop(..) => {}
             }
         }
     }

@@ -30,11 +30,11 @@ pub const FRAME: usize = 8;
 /// So many descriptors the kernel passes on in one message (`SCM_MAX_FD`): with less room than for all, some would be ours that nobody names.
 const MOST_RIGHTS: usize = 253;
 
-/// The bytes of a message, and the descriptor that came with it.
-pub type Message = ([u8; FRAME], Option<OwnedFd>);
+/// The bytes of a message, and the descriptors that came with it, the first ones first.
+pub type Message = ([u8; FRAME], [Option<OwnedFd>; 2]);
 
-/// Takes one message from a socket, without waiting, and the descriptor that came with it; nothing when the other side is closed. One that is shorter ends in zeros, and
-/// of more descriptors than one the others are closed.
+/// Takes one message from a socket, without waiting, and the descriptors that came with it; nothing when the other side is closed. One that is shorter ends in zeros, and
+/// of more descriptors than two the others are closed.
 ///
 /// # Errors
 ///
@@ -45,18 +45,20 @@ pub fn receive(socket: &OwnedFd) -> Result<Option<Message>, Errno> {
     let mut parts = [IoSliceMut::new(&mut frame)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC)?;
     let length = message.bytes;
-    let mut descriptor = None;
+    let mut descriptors = [None, None];
     // There is none when no number was left for it.
     for part in message.cmsgs().into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             for number in numbers {
                 // SAFETY: the kernel made this number for us as it gave us the message, and nothing else owns it.
                 let taken = unsafe { OwnedFd::from_raw_fd(number) };
-                descriptor = descriptor.or(Some(taken));
+                if let Some(place) = descriptors.iter_mut().find(|place| place.is_none()) {
+                    *place = Some(taken);
+                }
             }
         }
     }
-    Ok((length > 0).then_some((frame, descriptor)))
+    Ok((length > 0).then_some((frame, descriptors)))
 }
 
 /// Makes a descriptor one that can be waited for until it is readable, within a runtime.

@@ -2,13 +2,23 @@
 
 use super::super::http::{Servers, parse_address};
 use super::super::{Failure, FailureKind, Instance, Settings};
-use crate::reference::{begins, is_region};
+use crate::reference::{Scheme, begins, is_region};
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     Secrets,
     Parameters,
+}
+
+impl Service {
+    /// What a store is called that the configuration does not name.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Secrets => Scheme::AwsSecretsManager.word(),
+            Self::Parameters => Scheme::AwsParameterStore.word(),
+        }
+    }
 }
 
 /// A store, ready to be asked.
@@ -78,7 +88,7 @@ impl Setup {
             region: region.map(|(_, region)| region.to_owned()),
             endpoint: endpoint.map(|(_, address)| address),
             servers: Servers { authorities, ..Servers::default() },
-            transport: settings.transport(),
+            transport: settings.transport(instance.map_or(service.word(), |instance| &instance.name)),
         })
     }
 

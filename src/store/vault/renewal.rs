@@ -52,6 +52,15 @@ impl Renew for Vault {
         })
     }
 
+    fn end<'a>(&'a self, leases: &'a [String]) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            match self.current().await? {
+                Some((api, _)) => end_all(&api, leases).await,
+                None => Ok(()),
+            }
+        })
+    }
+
     fn revoke<'a>(&'a self, leases: &'a [String]) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             let Some((api, number)) = self.current().await? else { return Ok(()) };
@@ -59,18 +68,9 @@ impl Renew for Vault {
             if number == 1 && self.setup.login.makes_tokens() && self.log_out(&api).await.is_ok() {
                 return Ok(());
             }
-            let ends: Vec<BoxFuture<'_, Result<(), Failure>>> =
-                leases.iter().map(|lease| Box::pin(end(&api, lease)) as BoxFuture<'_, _>).collect();
-            let ended: Vec<Result<(), Failure>> = stream::iter(ends).buffered(SIDE_BY_SIDE).collect().await;
-            let left: Vec<Failure> = ended.into_iter().filter_map(Result::err).collect();
+            let ended = end_all(&api, leases).await;
             let logged_out = if self.setup.login.makes_tokens() { self.log_out(&api).await } else { Ok(()) };
-            match left.first() {
-                Some(first) => {
-                    let cause = format!("{} could not be ended: {}", count(left.len(), "lease"), first.cause);
-                    Err(Failure { cause, ..first.clone() })
-                }
-                None => logged_out,
-            }
+            ended.and(logged_out)
         })
     }
 
@@ -153,6 +153,15 @@ impl Vault {
         self.known.lock().await.session = None;
         Ok(())
     }
+}
+
+async fn end_all(api: &Api, leases: &[String]) -> Result<(), Failure> {
+    let ends: Vec<BoxFuture<'_, Result<(), Failure>>> = leases.iter().map(|lease| Box::pin(end(api, lease)) as BoxFuture<'_, _>).collect();
+    let ended: Vec<Result<(), Failure>> = stream::iter(ends).buffered(SIDE_BY_SIDE).collect().await;
+    let left: Vec<Failure> = ended.into_iter().filter_map(Result::err).collect();
+    let Some(first) = left.first() else { return Ok(()) };
+    let cause = format!("{} could not be ended: {}", count(left.len(), "lease"), first.cause);
+    Err(Failure { cause, ..first.clone() })
 }
 
 async fn end(api: &Api, lease: &str) -> Result<(), Failure> {

@@ -115,7 +115,7 @@ impl Setup {
             address: format!("{}/v1", url.as_str().trim_end_matches('/')),
             namespace: settings.namespace(scheme, instance).map(str::to_owned),
             servers: Servers { authorities, identity, proxy: names.text("PROXY_ADDR").or_else(|| names.text("HTTP_PROXY")) },
-            transport: settings.transport(),
+            transport: settings.transport(instance.map_or(scheme.word(), |instance| &instance.name)),
             login,
         })
     }
