@@ -352,7 +352,7 @@ mod tests {
             match watcher.hear() {
                 Heard::Closed => panic!("{bytes:?} is taken for the end"),
                 Heard::Asked(Ask::Signal(signal, _) | Ask::Stop(Stop { signal, .. }, _), _) => {
-                    assert!((1..=64).contains(&signal.0), "{bytes:?}")
+                    assert!((1..=64).contains(&signal.0), "{bytes:?}");
                 }
                 _ => {}
             }

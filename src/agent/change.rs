@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::logins::lent;
 use super::track::digest;
 use super::{Agent, kind};
 use crate::audit::{Entry, Event};
@@ -145,7 +146,7 @@ impl Agent<'_> {
             is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
         });
         let members = self.members(all.iter(), &triggers);
-        let lent = self.lent(&all);
+        let lent = lent(&all);
         let answers = Answers::new(self.plan, all);
         let outcome = match missing {
             Some(trouble) => Err(trouble),

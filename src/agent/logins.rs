@@ -185,21 +185,21 @@ impl Login<'_> {
     }
 }
 
-/// The leases among answers, by store.
+/// Leases, by store.
 type Lent = BTreeMap<String, Vec<String>>;
 
-impl Agent<'_> {
-    /// What is lent to us by these answers.
-    pub(super) fn lent(&self, answers: &[Answer]) -> Lent {
-        let mut lent = Lent::new();
-        for answer in answers {
-            if let Some(Life::Leased(lease)) = answer.life() {
-                lent.entry(answer.reference.store_name().to_owned()).or_default().push(lease.id.clone());
-            }
+/// What is lent to us by these answers.
+pub(super) fn lent(answers: &[Answer]) -> Lent {
+    let mut lent = Lent::new();
+    for answer in answers {
+        if let Some(Life::Leased(lease)) = answer.life() {
+            lent.entry(answer.reference.store_name().to_owned()).or_default().push(lease.id.clone());
         }
-        lent
     }
+    lent
+}
 
+impl Agent<'_> {
     /// Gives back what was lent and nobody got. What cannot be given back ends by itself.
     pub(super) async fn give_back(&self, lent: &Lent) {
         for (store, renew) in self.stores.all_renewing() {

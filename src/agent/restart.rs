@@ -2,6 +2,7 @@
 
 use super::act::Done;
 use super::change::{PATIENCE, Trouble};
+use super::logins::lent;
 use super::track::digest;
 use super::{Agent, handover};
 use crate::deliver::Delivered;
@@ -18,7 +19,7 @@ impl Agent<'_> {
     pub(super) async fn fetch_for_a_start(&self, digests: &[Option<Digest>], leased: &[Reference]) -> Result<Done, Vec<Problem>> {
         let affected = self.affected(&self.in_the_environment());
         let mut answers = self.fetch_all_of(&affected, leased).await;
-        let lent = self.lent(&answers);
+        let lent = lent(&answers);
         let result = if self.stores.read_together(&mut answers, |_| true).await {
             self.make_for_a_start(&affected, answers, digests).await
         } else {
