@@ -1,23 +1,19 @@
 //! What the agent counts, in the words of Prometheus and of `OpenMetrics`. No secret's name or path is among the labels: there would be too many, and it is nobody's
 //! concern who may read the metrics.
 
-mod histogram;
 mod scrapes;
 mod text;
-mod traffic;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::health::{Seen, State};
-use crate::store::{self, Fetched};
+use crate::store::{self, Fetched, Histogram, Traffic};
 use crate::sys::clock::Moment;
 
-use histogram::Histogram;
 pub use scrapes::{Scrape, Scrapes};
 pub use text::Dialect;
 use text::{Kind, Text};
-pub use traffic::Traffic;
 
 /// Counters since the agent started. The rest is taken from what is [`Seen`] when somebody looks.
 #[derive(Debug, Default)]
@@ -131,9 +127,21 @@ impl Metrics {
         let help = "From the moment that a change was seen to the moment that the new value was in place";
         text.family("secret_init_secret_rotation_duration_seconds", Kind::Histogram, help);
         for (store, histogram) in &self.durations {
-            histogram.render(text, ("secret_type", store));
+            durations(text, ("secret_type", store), histogram);
         }
-        self.traffic.render(text);
+        let requests = self.traffic.requests();
+        let help = "Requests to a store, its logins among them, by the class of the answer's status; none without an answer";
+        text.family("secret_init_backend_requests", Kind::Counter, help);
+        for (store, requests) in &requests {
+            for (class, number) in &requests.by_class {
+                text.count("_total", &[("backend", store), ("code_class", class)], *number);
+            }
+        }
+        let help = "From a request to a store to the last byte of its answer, or to the failure";
+        text.family("secret_init_backend_request_duration_seconds", Kind::Histogram, help);
+        for (store, requests) in &requests {
+            durations(text, ("backend", store), &requests.took);
+        }
         text.family("secret_init_on_change_failures", Kind::Counter, "How often what was to be done on a change failed");
         for (action, number) in &self.failed_actions {
             text.count("_total", &[("action", action)], *number);
@@ -141,6 +149,15 @@ impl Metrics {
         text.family("secret_init_child_restarts", Kind::Counter, "How often the program was started anew since a secret had changed");
         text.count("_total", &[], self.restarts);
     }
+}
+
+fn durations(text: &mut Text, label: (&str, &str), histogram: &Histogram) {
+    for (end, number) in histogram.cumulative() {
+        text.count("_bucket", &[label, ("le", &format!("{end:?}"))], number);
+    }
+    text.count("_bucket", &[label, ("le", "+Inf")], histogram.count);
+    text.sample("_sum", &[label], histogram.sum.as_secs_f64());
+    text.count("_count", &[label], histogram.count);
 }
 
 /// A gauge with a moment for each kind of store: its name, its help, and the moment of a secret.

@@ -12,6 +12,7 @@ mod http;
 mod json;
 mod literal;
 mod settings;
+mod traffic;
 #[cfg(feature = "vault")]
 mod vault;
 
@@ -32,6 +33,7 @@ pub use file::{LARGEST, read as read_file};
 #[cfg(feature = "remote")]
 pub use http::{Client, Servers, host_and_port, parse_address};
 pub use settings::{Auth, Instance, Settings, Variables};
+pub use traffic::{Histogram, Requests, Traffic};
 
 /// A future on the heap, so that stores of all kinds fit into one table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -18,9 +18,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use secret_init::control::{Answer, Control, Kind, Looked, NAME};
 use secret_init::health::{Clock, Seen, State};
-use secret_init::metrics::{Metrics, Rotation, Scrapes, Traffic};
+use secret_init::metrics::{Metrics, Rotation, Scrapes};
 use secret_init::report::{Code, Problem};
-use secret_init::store::{self, FailureKind, Fetched};
+use secret_init::store::{self, FailureKind, Fetched, Traffic};
 use serde_json::{Value, json};
 use support::canary::Canary;
 use support::files::{Small, mode_of, names_in, set_mode};

@@ -87,8 +87,7 @@ impl Memory {
     ///
     /// When there is no room for one.
     pub fn write(&self) -> Result<OwnedFd, Failure> {
-        let text =
-            serde_json::to_vec(self).map(Secret::new).map_err(|_| Problem::new(Code::Internal, "what is known cannot be written"))?;
+        let text = serde_json::to_vec(self).map(Secret::new).map_err(|error| no_memory(&error.into()))?;
         let file = memfd_create(c"secret-init", MFdFlags::MFD_CLOEXEC).map_err(|errno| no_memory(&errno.into()))?;
         let mut file = File::from(file);
         file.write_all(text.expose()).map_err(|error| no_memory(&error))?;

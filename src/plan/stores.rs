@@ -6,10 +6,9 @@ use super::{Delivery, Plan, bank_vaults};
 use crate::cli::{Arguments, Command};
 use crate::config::{self, Config};
 use crate::environment::Environment;
-use crate::metrics::Traffic;
 use crate::reference::Reference;
 use crate::report::Problem;
-use crate::store::{self, FailureKind, Settings, Variables};
+use crate::store::{self, FailureKind, Settings, Traffic, Variables};
 
 /// What the stores are made from.
 pub fn settings(arguments: &Arguments, environment: &Environment, config: &Config) -> Settings {

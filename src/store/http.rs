@@ -16,8 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-use super::{Failure, FailureKind, Settings};
-use crate::metrics::Traffic;
+use super::{Failure, FailureKind, Settings, Traffic};
 use crate::report::printable;
 use crate::secret::Secret;
 use crate::sys;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::metrics::Traffic;
+use super::Traffic;
 use crate::reference::{Reference, Scheme};
 
 /// What stores are made from.
