@@ -391,7 +391,7 @@ const FLAGS: &[Flag] = &[
         variable: Some("ON_CHANGE"),
         help: "watch, and on a change do this: signal (default), restart, exit, none, exit:CODE, USR1, or a URL",
         apply: |options, value| {
-            let expected = "signal, restart, exit, none, exit:CODE, the name of a signal, or a URL";
+            let expected = "signal, restart, exit, none, exit:CODE, a URL, or the name of a signal other than KILL and STOP; a program to run stands in the configuration";
             options.on_change = Some(value.to_str().and_then(OnChange::parse).ok_or(expected)?);
             Ok(())
         },

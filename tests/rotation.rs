@@ -465,6 +465,50 @@ fn what_a_change_cannot_reach_is_told_before_anything_is_fetched() {
 }
 
 #[test]
+fn what_is_asked_for_and_cannot_be_is_told_before_anything_is_fetched() {
+    let world = World::new();
+    let a = world.file("a", "one").display().to_string();
+    let start = world.secret_init().directory(world.directory()).variable("A_FILE", format!("file:{a}")).program(["true"]);
+    let plain = || start.clone().flag("--on-change").flag("http://reload.test/hook");
+    plain().finishes().fails(
+        78,
+        &[
+            "--on-change: reload.test:80: what is sent by http can be read on the way",
+            "hint: use https, or say --allow-http when the network is yours",
+            "1 problem in the plan; the program was not started",
+        ],
+    );
+    plain().flag("--allow-http").finishes().succeeds();
+    let config = world.file(
+        "c.yaml",
+        "secrets: { a: { from: \"file:/a\", on_change: { http: \"http://me:word@127.0.0.1/\" } } }\nfiles: [{ path: a, from: \"${a}\" }]\n",
+    );
+    let outcome = start.clone().flag("--config").flag(&config).finishes();
+    assert!(
+        outcome.code() == 78
+            && outcome.stderr.contains("a: file:/a: on_change: the address holds credentials")
+            && !outcome.stderr.contains("word"),
+        "{}",
+        outcome.stderr
+    );
+    for (flags, warning, hint) in [
+        (
+            &["--process=nginx"][..],
+            "--process: is for a sidecar alone",
+            "leave it out: the program that secret-init runs is told by itself",
+        ),
+        (&["--pid-file=/run/a"], "--pid-file: is for a sidecar alone", "leave it out: the program that secret-init runs is told by itself"),
+        (&["--watch"], "--watch: there is nothing to watch", "no secret comes from a file or a store: see secret-init plan"),
+        (&["--refresh=1m"], "--refresh: there is nothing to watch", "no secret comes from a file or a store: see secret-init plan"),
+    ] {
+        let start = world.secret_init().directory(world.directory()).variable("B", "literal:b").program(["true"]);
+        let outcome = flags.iter().fold(start, |start, flag| start.flag(flag)).finishes();
+        let said = format!("secret-init: warning: {warning}\nsecret-init: hint: {hint}\n");
+        assert_eq!((outcome.code(), outcome.stderr), (0, said));
+    }
+}
+
+#[test]
 fn a_sidecar_has_to_know_whom_to_tell() {
     let world = World::new();
     let a = world.file("a", "one").display().to_string();

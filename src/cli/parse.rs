@@ -110,6 +110,9 @@ fn command(verb: Option<&Verb>, word: Option<Command>, options: &Options, progra
     };
     match takes {
         Takes::Nothing(_) if !program.is_empty() => Err(usage(&format!("{name} runs no program"))),
+        Takes::Nothing(Command::Sidecar) if options.process.is_some() && options.pid_file.is_some() => {
+            Err(usage("sidecar takes one of --process and --pid-file"))
+        }
         Takes::Nothing(command) | Takes::Program(command) => Ok(*command),
         Takes::Word(_, words) | Takes::WordAndProgram(_, words) => {
             let is_right = takes.program() || program.is_empty();
@@ -206,6 +209,9 @@ mod tests {
         assert_eq!(cause(&["x"], &["SECRET_INIT_EXEC=maybe"]), "SECRET_INIT_EXEC takes true or false");
         assert_eq!(cause(&["x"], &["SECRET_INIT_LOG_LEVEL=debug"]), "SECRET_INIT_LOG_LEVEL takes error, warn or info");
         assert_eq!(cause(&["write", "--", "x"], &[]), "write runs no program");
+        let both = ["sidecar", "--process", "nginx", "--pid-file", "/run/nginx.pid"];
+        assert_eq!(cause(&both, &[]), "sidecar takes one of --process and --pid-file");
+        assert_eq!(cause(&both[..3], &["SECRET_INIT_PID_FILE=/run/nginx.pid"]), "sidecar takes one of --process and --pid-file");
     }
 
     #[test]

@@ -112,35 +112,32 @@ fn own<'a>(plan: &'a Plan, config: &'a Config) -> BTreeMap<Identity<'a>, (Option
 
 /// What cannot be done on a change, and what is worth a word: problems, and warnings.
 pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Problem>, Vec<Problem>) {
+    let Some(rotation) = &plan.rotation else { return check_without(plan, arguments) };
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    let configuration = |cause: &str, hint: &str| Problem::new(Code::Configuration, cause).hint(hint);
     let options = &arguments.options;
-    let Some(rotation) = &plan.rotation else {
-        if arguments.command == Command::Sidecar && plan.has_files() {
-            problems.push(configuration("a sidecar has nothing to watch", "the files have to come from a store, or from other files"));
-        }
-        if options.metrics.is_some() && arguments.command == Command::Supervise {
-            warnings.push(configuration("nothing is watched, so that nobody stays who could be asked", "add --watch").about("--metrics"));
-        }
-        return (problems, warnings);
-    };
     let at = |problem: Problem| match &config.document.rotation {
         Some(rotation) if options.on_change.is_none() => problem.about("rotation").about(config.place(rotation.at)),
         _ => problem.about("--on-change"),
     };
-    let has = |wanted: fn(&OnChange) -> bool| rotation.watched.iter().any(|watched| wanted(&watched.on_change));
-    if cfg!(not(feature = "remote")) && has(|action| matches!(action, OnChange::Http(_))) {
-        problems.push(at(configuration("this build of secret-init cannot ask a URL", "run a program: {exec: [program, argument]}")));
+    let general = options.on_change.as_ref().or(config.document.rotation.as_ref().and_then(|rotation| rotation.value.on_change.as_ref()));
+    for watched in &rotation.watched {
+        let Some(problem) = url_problem(watched, plan) else { continue };
+        if general == Some(&watched.on_change) {
+            // One for all of them.
+            problems.push(at(problem));
+            break;
+        }
+        let first = plan.deliveries.iter().find(|delivery| is_use(delivery, watched, true) || is_use(delivery, watched, false));
+        let problem = problem.about("on_change").about(&watched.reference);
+        problems.push(first.map_or(problem.clone(), |delivery| delivery.about(problem)));
     }
+    let has = |wanted: fn(&OnChange) -> bool| rotation.watched.iter().any(|watched| wanted(&watched.on_change));
     match arguments.command {
         // A probe beside the container's program inherits what that was told by variables.
-        Command::Exec if arguments.command.is_aside() => return (problems, warnings),
+        Command::Exec if arguments.command.is_aside() => {}
         Command::Exec => {
-            warnings.push(configuration(
-                "nothing is watched: with --exec nothing of secret-init stays",
-                "leave --exec out, or fetch anew by a restart",
-            ));
-            return (problems, warnings);
+            let hint = "leave --exec out, or fetch anew by a restart";
+            warnings.push(configuration("nothing is watched: with --exec nothing of secret-init stays", hint));
         }
         Command::Sidecar => {
             if has(|action| matches!(action, OnChange::Restart | OnChange::Exit(_))) {
@@ -150,31 +147,86 @@ pub fn check(plan: &Plan, arguments: &Arguments, config: &Config) -> (Vec<Proble
                 let hint = "name it with --process or --pid-file, or say otherwise: --on-change none, a URL, or exec in the configuration";
                 problems.push(at(configuration("it is not said which process a sidecar signals", hint)));
             }
-            return (problems, warnings);
         }
-        Command::Supervise | Command::Plan | Command::Check => {}
-        _ => return (problems, warnings),
+        Command::Supervise | Command::Plan | Command::Check => {
+            for watched in &rotation.watched {
+                check_variables(plan, watched, &mut problems, &mut warnings);
+            }
+        }
+        _ => {}
     }
-    for watched in &rotation.watched {
-        if matches!(watched.on_change, OnChange::Restart | OnChange::Exit(_)) {
-            continue;
+    warnings.extend(needless_target(arguments));
+    (problems, warnings)
+}
+
+fn configuration(cause: &str, hint: &str) -> Problem {
+    Problem::new(Code::Configuration, cause).hint(hint)
+}
+
+/// As [`check`], when nothing is watched.
+fn check_without(plan: &Plan, arguments: &Arguments) -> (Vec<Problem>, Vec<Problem>) {
+    let options = &arguments.options;
+    let mut problems = Vec::new();
+    if arguments.command == Command::Sidecar && plan.has_files() {
+        problems.push(configuration("a sidecar has nothing to watch", "the files have to come from a store, or from other files"));
+    }
+    let mut warnings = Vec::from_iter(needless_target(arguments));
+    if arguments.command == Command::Supervise {
+        let asked = [("--watch", options.watch), ("--refresh", options.refresh.is_some()), ("--on-change", options.on_change.is_some())];
+        if let Some((flag, _)) = asked.iter().find(|(_, is_asked)| *is_asked) {
+            let hint = "no secret comes from a file or a store: see secret-init plan";
+            warnings.push(configuration("there is nothing to watch", hint).about(flag));
         }
-        let uses = |is_file: bool| plan.deliveries.iter().find(move |delivery| is_use(delivery, watched, is_file));
-        match (uses(false), uses(true)) {
-            (None, _) => {}
-            (Some(variable), None) => {
-                let cause = "a change of it does not reach a program that runs, which has it in its environment";
-                let hint = format!("use on_change: restart (--on-change restart), or deliver it as a file: {}", as_file(variable));
-                warnings.push(variable.about(Problem::new(Code::Configuration, cause).about(&watched.reference).hint(hint)));
-            }
-            (Some(variable), Some(file)) => {
-                let cause = format!("{} would change with the secret, and this variable would not", file.name);
-                let hint = "deliver both as files, or use on_change: restart (--on-change restart)";
-                problems.push(variable.about(Problem::new(Code::Configuration, cause).about(&watched.reference).hint(hint)));
-            }
+        if options.metrics.is_some() {
+            warnings.push(configuration("nothing is watched, so that nobody stays who could be asked", "add --watch").about("--metrics"));
         }
     }
     (problems, warnings)
+}
+
+/// A supervisor knows whom to tell.
+fn needless_target(arguments: &Arguments) -> Option<Problem> {
+    let options = &arguments.options;
+    let flag = if options.process.is_some() { "--process" } else { "--pid-file" };
+    let is_given = options.process.is_some() || options.pid_file.is_some();
+    let hint = "leave it out: the program that secret-init runs is told by itself";
+    (is_given && arguments.command == Command::Supervise).then(|| configuration("is for a sidecar alone", hint).about(flag))
+}
+
+/// Why a URL cannot be asked on a change.
+#[cfg(feature = "remote")]
+fn url_problem(watched: &Watched, plan: &Plan) -> Option<Problem> {
+    let OnChange::Http(url) = &watched.on_change else { return None };
+    let failure = crate::store::parse_address(&url.0, &plan.settings).err()?;
+    Some(Problem { hint: failure.hint, ..Problem::new(Code::Configuration, failure.cause) })
+}
+
+/// No URL can be asked.
+#[cfg(not(feature = "remote"))]
+fn url_problem(watched: &Watched, _: &Plan) -> Option<Problem> {
+    let is_url = matches!(watched.on_change, OnChange::Http(_));
+    is_url.then(|| configuration("this build of secret-init cannot ask a URL", "run a program: {exec: [program, argument]}"))
+}
+
+/// Variables of a program that runs stay as they are.
+fn check_variables(plan: &Plan, watched: &Watched, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    if matches!(watched.on_change, OnChange::Restart | OnChange::Exit(_)) {
+        return;
+    }
+    let uses = |is_file: bool| plan.deliveries.iter().find(move |delivery| is_use(delivery, watched, is_file));
+    let Some(variable) = uses(false) else { return };
+    let problem = |cause: &str| variable.about(Problem::new(Code::Configuration, cause).about(&watched.reference));
+    match uses(true) {
+        None => {
+            let cause = "a change of it does not reach a program that runs, which has it in its environment";
+            let hint = format!("use on_change: restart (--on-change restart), or deliver it as a file: {}", as_file(variable));
+            warnings.push(problem(cause).hint(hint));
+        }
+        Some(file) => {
+            let cause = format!("{} would change with the secret, and this variable would not", file.name);
+            problems.push(problem(&cause).hint("deliver both as files, or use on_change: restart (--on-change restart)"));
+        }
+    }
 }
 
 /// Whether a delivery has a part of the secret, and goes into a file, or not.
