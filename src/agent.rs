@@ -6,18 +6,18 @@ mod act;
 mod change;
 mod handover;
 mod logins;
+mod master;
 mod memory;
+mod refresh;
 mod restart;
 mod track;
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::io::unix::AsyncFd;
 
 use crate::audit::Audit;
 use crate::cli::Arguments;
@@ -33,15 +33,16 @@ use crate::resolve::{Answer, Answers, Secrets, Stores};
 use crate::rotation::watch::Watch;
 use crate::store;
 use crate::sys::clock::{self, Moment};
-use crate::sys::signal::{Buffer, Mask, Signal, SignalFd};
-use crate::sys::{descriptor, entry};
+use crate::sys::entry;
 use crate::user::Account;
 
 use act::Actions;
 use change::Changed;
 pub use handover::{end_with_the_supervisor, prefer_to_be_killed, seal, unseal};
 use logins::{LoginEvent, Logins};
+pub use master::Master;
 pub use memory::Memory;
+use refresh::Refresh;
 use track::Tracked;
 
 /// What an agent works with. None of it changes any more.
@@ -60,40 +61,6 @@ pub struct Agent<'a> {
     pub stores: Stores,
     /// What is written down of it.
     pub audit: Audit,
-}
-
-/// Who tells the agent what to do besides.
-pub enum Master<'a> {
-    /// The supervisor, which runs the program.
-    Supervisor(&'a Starter),
-    /// Nobody but signals: the agent is a sidecar.
-    Signals(SignalFd),
-}
-
-impl<'a> Master<'a> {
-    /// Signals: those that end a sidecar, and HUP and USR2, which mean that all is to be looked at now.
-    ///
-    /// # Errors
-    ///
-    /// When there is no descriptor for them.
-    pub fn of_signals() -> Result<Self, Failure> {
-        let mask = Mask::of(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal(nix::libc::SIGUSR2)]);
-        SignalFd::new(mask).map(Self::Signals).map_err(|error| handover::no_memory(&error))
-    }
-
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Supervisor(starter) => starter.as_fd(),
-            Self::Signals(signals) => signals.as_fd(),
-        }
-    }
-
-    fn supervisor(&self) -> Option<&'a Starter> {
-        match self {
-            Self::Supervisor(starter) => Some(starter),
-            Self::Signals(_) => None,
-        }
-    }
 }
 
 /// Something that took time is over.
@@ -140,13 +107,6 @@ struct State<'a> {
     running: FuturesUnordered<Running<'a>>,
 }
 
-/// Somebody wants everything to be looked at now, and waits for what comes of it.
-struct Refresh {
-    waiting: Vec<usize>,
-    looked: Vec<(usize, control::Looked)>,
-    request: Option<control::Request>,
-}
-
 impl<'a> Agent<'a> {
     /// Stays as long as the program runs.
     ///
@@ -165,7 +125,7 @@ impl<'a> Agent<'a> {
         report::warn_of(watch.blindness().as_slice());
         let mut control = self.open_control();
         let mut scrapes = self.open_scrapes();
-        let link = master.descriptor().try_clone_to_owned().and_then(descriptor::readable).map_err(|error| handover::no_memory(&error))?;
+        let link = master.link()?;
         loop {
             let now = clock::now();
             state.begin_what_is_due(now);
@@ -173,7 +133,7 @@ impl<'a> Agent<'a> {
             let sleep = state.next().map_or(LONGEST_SLEEP, |next| next.saturating_sub(now)).min(LONGEST_SLEEP);
             tokio::select! {
                 biased;
-                told = hear(&link, &master) => match told {
+                told = master.hear(&link) => match told {
                     Told::Program(program) => state.actions.program_runs(program, clock::now()),
                     Told::Refresh => state.refresh(None),
                     Told::Finish => state.finish().await,
@@ -243,28 +203,6 @@ async fn next_scrape(scrapes: &mut Option<Scrapes>) -> crate::metrics::Scrape {
     match scrapes {
         Some(scrapes) => scrapes.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the supervisor tells, or what signals mean to a sidecar. A supervisor that is gone takes us with it.
-async fn hear(link: &AsyncFd<OwnedFd>, master: &Master<'_>) -> Told {
-    loop {
-        let Ok(mut ready) = link.readable().await else { entry::exit(0) };
-        match master {
-            Master::Supervisor(starter) => match starter.hear() {
-                Ok(Some(told)) => return told,
-                Ok(None) => entry::exit(0),
-                Err(_) => ready.clear_ready(),
-            },
-            Master::Signals(signals) => {
-                let mut buffer = Buffer::default();
-                match signals.read(&mut buffer).first() {
-                    Some(received) if act::ends_a_sidecar(received.signal) => return Told::Finish,
-                    Some(_) => return Told::Refresh,
-                    None => ready.clear_ready(),
-                }
-            }
-        }
     }
 }
 
@@ -395,40 +333,6 @@ impl<'a> State<'a> {
         for (index, looked) in settled {
             self.settle(index, &looked);
         }
-    }
-
-    /// Whoever waits for a secret to be looked at learns what came of it.
-    fn settle(&mut self, index: usize, looked: &control::Looked) {
-        for refresh in &mut self.refreshes {
-            if let Some(at) = refresh.waiting.iter().position(|waiting| *waiting == index) {
-                refresh.waiting.swap_remove(at);
-                refresh.looked.push((index, looked.clone()));
-            }
-        }
-        let tracked = &self.tracked;
-        self.refreshes.retain_mut(|refresh| {
-            if refresh.waiting.is_empty() {
-                refresh.looked.sort_by_key(|(index, _)| *index);
-                let rows = refresh.looked.drain(..).map(|(index, looked)| (tracked.names(index), tracked.reference(index), looked));
-                if let Some(request) = refresh.request.take() {
-                    request.answer(control::Answer::of_refresh(rows));
-                }
-            }
-            !refresh.waiting.is_empty()
-        });
-    }
-
-    fn asked(&mut self, request: control::Request) {
-        match request.kind {
-            control::Kind::Health => request.answer(control::Answer::of_health(&self.seen())),
-            control::Kind::Refresh => self.refresh(Some(request)),
-        }
-    }
-
-    /// Looks at everything now.
-    fn refresh(&mut self, request: Option<control::Request>) {
-        let waiting = self.tracked.look_at_all(clock::now());
-        self.refreshes.push(Refresh { waiting, looked: Vec::new(), request });
     }
 
     fn seen(&self) -> Seen {

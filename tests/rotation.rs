@@ -502,7 +502,7 @@ fn what_is_asked_for_and_cannot_be_is_told_before_anything_is_fetched() {
         (&["--refresh=1m"], "--refresh: there is nothing to watch", "no secret comes from a file or a store: see secret-init plan"),
     ] {
         let start = world.secret_init().directory(world.directory()).variable("B", "literal:b").program(["true"]);
-        let outcome = flags.iter().fold(start, |start, flag| start.flag(flag)).finishes();
+        let outcome = flags.iter().fold(start, Start::flag).finishes();
         let said = format!("secret-init: warning: {warning}\nsecret-init: hint: {hint}\n");
         assert_eq!((outcome.code(), outcome.stderr), (0, said));
     }

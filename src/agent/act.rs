@@ -37,11 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A program that ran so long was well: the next pause is the first again.
 const HEALTHY: Duration = Duration::from_mins(10);
 
-/// The signals that end a sidecar; others mean that everything is to be looked at.
-pub fn ends_a_sidecar(signal: Signal) -> bool {
-    matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT)
-}
-
 /// All actions that may follow.
 pub struct Actions<'a> {
     agent: &'a Agent<'a>,
