@@ -452,6 +452,7 @@ fn probes_by_http_say_what_health_says() {
     let agent = Agent::start(&world.directory(), stale);
     assert_eq!(agent.curl("/readyz", &[]), (200, "healthy: 2 secrets, 1 stale\n".to_owned()));
     assert_eq!(agent.curl("/livez?verbose", &[]), (200, "alive\n".to_owned()));
+    assert_eq!(agent.curl("/startupz", &[]), (200, "alive\n".to_owned()));
     drop(agent);
     let agent = Agent::start(&world.directory(), expired);
     assert_eq!(agent.curl("/readyz", &[]), (503, "unhealthy: 1 secret, 1 expired\n".to_owned()));

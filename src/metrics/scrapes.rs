@@ -176,9 +176,9 @@ async fn answer(request: &Request<'_>, agent: &mpsc::Sender<Scrape>) -> Reply {
     match request.path {
         "/metrics" => ask(agent, Page::Metrics(Dialect::wanted(&request.accept)), PATIENCE).await,
         "/readyz" => ask(agent, Page::Ready, PATIENCE).await,
-        // That it is said at all is the answer.
-        "/livez" => Reply::new(200, "alive\n"),
-        _ => Reply::new(404, "there are /metrics, /readyz and /livez\n"),
+        // That it is said at all is the answer: nobody listens before everything was delivered.
+        "/livez" | "/startupz" => Reply::new(200, "alive\n"),
+        _ => Reply::new(404, "there are /metrics, /startupz, /readyz and /livez\n"),
     }
 }
 
