@@ -300,3 +300,41 @@ fn an_agent_that_dies_before_it_has_the_program_started_again_leaves_it_to_the_n
     running.line("runs two");
     assert_eq!(running.all_until_killed().matches("runs").count(), 2);
 }
+
+/// Says what an agent would say: that these processes are to get a signal, if they are the program.
+const ASKS: &str = r#"
+import ctypes, os, socket, struct, sys
+agent, signal, programs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+pidfd, pidfd_getfd = os.pidfd_open(agent), 438
+for number in os.listdir(f"/proc/{agent}/fd"):
+    copy = ctypes.CDLL(None).syscall(pidfd_getfd, pidfd, int(number), 0)
+    if copy < 0 or not os.readlink(f"/proc/self/fd/{copy}").startswith("socket:"):
+        continue
+    pair = socket.socket(fileno=copy)
+    if pair.type == socket.SOCK_SEQPACKET:
+        for program in programs:
+            pair.send(struct.pack("<BBBBI", 5, signal, 0, 0, int(program)))
+        break
+"#;
+
+#[test]
+fn a_signal_that_was_asked_for_a_program_that_has_been_started_anew_since_is_not_sent_to_the_new_one() {
+    const TELLS: &str = "$| = 1; $SIG{$_} = sub { syswrite STDOUT, \"$_[0]\\n\" } for qw(USR1 USR2); print \"runs $ENV{A}\\n\"; select undef, undef, undef, 0.05 while 1;";
+    let world = World::new();
+    let mut running = runs(&one(&world).program(["perl", "-e", TELLS]));
+    let (supervisor, first) = (running.pid(), program(running.pid()));
+    let asks = |signal: i32, programs: &[i32]| {
+        let words = [agent(supervisor), signal].into_iter().chain(programs.iter().copied()).map(|number| number.to_string());
+        assert!(std::process::Command::new("python3").args(["-c", ASKS]).args(words).status().unwrap().success());
+    };
+    asks(libc::SIGUSR1, &[first]);
+    running.line("USR1");
+    replace(&world.path.join("a"), "two");
+    running.line("runs two");
+    let second = program(supervisor);
+    asks(libc::SIGUSR1, &[first]);
+    asks(libc::SIGUSR2, &[first, second]);
+    running.line("USR2");
+    let said = running.all_until_killed();
+    assert_eq!((said.matches("USR1").count(), said.matches("USR2").count()), (1, 1), "{said}");
+}
