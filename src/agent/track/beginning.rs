@@ -44,7 +44,11 @@ impl<'a> Tracked<'a> {
             tracked.digests[index] = memory.delivered.get(&delivery.name).and_then(|text| Digest::parse(text));
         }
         for secret in &mut tracked.secrets {
-            let Some(known) = memory.secrets.get(&name(secret.watched)) else { continue };
+            let Some(known) = memory.secrets.get(&name(secret.watched)) else {
+                // It died before it could say what it knew.
+                secret.schedule.hurry(now);
+                continue;
+            };
             secret.version = known.version.clone().map(Version::new);
             secret.last_success = Some(now);
             match &known.lease {
