@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::watched::{agent, refresh, replace, watched};
-use support::{Running, Start, World, eventually, send};
+use support::{Running, Start, World, children, eventually, send};
 
 /// Tells what it has at its start and at each HUP, at once, whatever that interrupts.
 const TELLS: &str = r#"
@@ -194,4 +194,31 @@ fn an_agent_that_is_killed_while_it_has_the_program_started_again_has_it_started
     });
     println!("{} of {} calls, {killed} agents killed", taken.len(), calls.len());
     assert!(killed * 4 > taken.len() * 3, "{killed} of {taken:?}");
+}
+
+#[test]
+fn an_agent_that_dies_before_it_says_more_than_that_all_is_delivered_has_a_successor_that_watches_on() {
+    // It is dead before the program runs, or after that.
+    for delay in ["500000", "0"] {
+        let (world, traces) = (World::new(), World::new());
+        let (path, trace) = (world.file("a", "one"), traces.path.join("trace"));
+        // The lock of its directory, what it leaves for another, and what is delivered: there is no fourth message.
+        let kills = "inject=sendmsg:signal=KILL:when=4";
+        let delays = format!("inject=execve:delay_enter={delay}");
+        let words = ["strace", "-f", "-q", "-o", trace.to_str().unwrap(), "-e", "trace=sendmsg,execve", "-e", kills, "-e", &delays];
+        let start = watched(&world).variable("A_FILE", format!("file:{}", path.display())).program(["perl", "-e", TELLS]);
+        let mut running = start.around(&words).spawn();
+        running.line("runs one");
+        let deaths = || fs::read_to_string(&trace).unwrap().matches("killed by SIGKILL").count();
+        eventually("it is dead", || (deaths() == 1).then_some(()));
+        replace(&path, "two");
+        let changed = Instant::now();
+        running.line("HUP two");
+        // It looks at once, and not in its time, which may be half a minute.
+        assert!(changed.elapsed() < Duration::from_secs(10), "{:?}", changed.elapsed());
+        assert_eq!(deaths(), 1);
+        // The tracer ends with those below it.
+        send(children(running.pid())[0], libc::SIGTERM);
+        assert_eq!(running.finishes().stdout.matches("HUP").count(), 1);
+    }
 }

@@ -5,10 +5,10 @@ use std::os::unix::fs::chown;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::rig::{Relay, Store, Watched, container, port};
+use crate::rig::{PROGRAM, Relay, Store, Watched, container, port};
 use crate::support::files::{Small, names_in, set_mode};
 use crate::support::servers::faults::{Answer, Faults, Request};
-use crate::support::{World, eventually, send};
+use crate::support::{World, children, eventually, send};
 
 fn run(program: &str, arguments: &[&str]) {
     assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
@@ -174,6 +174,24 @@ fn an_agent_that_is_killed_is_followed_by_another_and_nothing_is_told_twice() {
     send(second, libc::SIGKILL);
     assert_eq!(watched.running.line("HUP"), "HUP 2 three");
     watched.ends(2);
+}
+
+#[test]
+fn an_agent_that_dies_before_it_could_leave_what_it_knows_is_followed_by_one_that_looks_at_once() {
+    let (store, world) = (Store::new(), World::new());
+    let trace = world.path.join("trace");
+    // The lock of its directory, what it leaves before it hands over, and what is delivered: there is no fourth message.
+    let kills = "inject=sendmsg:signal=KILL:when=4";
+    let words = ["strace", "-f", "-q", "-o", trace.to_str().unwrap(), "-e", "trace=sendmsg", "-e", kills];
+    let start = store.told(world.secret_init()).directory(world.directory()).flag("--refresh=24h");
+    let start = start.variable("A_FILE", store.reference("")).program(["perl", "-e", PROGRAM]);
+    let mut running = start.around(&words).spawn();
+    running.line("runs one");
+    eventually("it is dead", || fs::read_to_string(&trace).ok()?.contains("killed by SIGKILL").then_some(()));
+    store.put("two");
+    assert_eq!(running.line("HUP"), "HUP 1 two");
+    send(children(running.pid())[0], libc::SIGTERM);
+    running.line("TERM 1");
 }
 
 #[test]
