@@ -1,6 +1,7 @@
 //! A secret that changes while the program runs: the new bytes are in its files, and then the program is told, once.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::print_stdout, reason = "figures, for --nocapture")]
 
 mod support;
 
@@ -11,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant};
 
 use support::files::{Small, names_in};
-use support::watched::{TELLS, agent, configured, free_address, program, refresh, replace, sample, watched};
+use support::watched::{TELLS, agent, configured, dirty_memory, free_address, program, refresh, replace, sample, watched};
 use support::{Running, Start, World, children, eventually, send, status_field};
 
 fn tells(start: Start) -> Running {
@@ -695,6 +696,47 @@ fn pid_1_has_one_thread_and_does_not_wake_up_while_nothing_happens() {
     assert_eq!((woken(), status_field(supervisor, "Threads").as_str()), (before, "1"));
     replace(&world.path.join("a"), "two");
     running.line("HUP 1 two");
+}
+
+#[test]
+fn pid_1_sleeps_and_has_little_memory_while_a_hundred_files_are_watched_and_so_has_the_agent() {
+    // Without optimisation there is more that the loader has to relocate.
+    let (of_pid_1, of_agent) = (if cfg!(debug_assertions) { 4096 } else { 512 }, 12 * 1024);
+    for action in ["signal", "restart"] {
+        let world = World::new();
+        let change = |value: &str| {
+            for number in 0..100 {
+                world.file(&format!("from/{number}"), format!("{value} {}", "x".repeat(1000)));
+            }
+        };
+        change("one");
+        let files: Vec<String> = (0..100).map(|number| format!("{{ path: 'to/{number}', from: 'file:/W/from/{number}' }}")).collect();
+        let text = format!("files: [{}]\nrotation: {{ on_change: {action} }}\n", files.join(", "));
+        let mut running = configured(&world, &text).as_pid_1().variable("SHOWN", "to/0").program(["perl", "-e", TELLS]).spawn();
+        running.line("runs");
+        let supervisor = running.pid_1();
+        let have_little = |agent: i32| {
+            let found = [supervisor, agent].map(dirty_memory);
+            println!("{action}: {found:?} KiB");
+            assert!(found[0] <= of_pid_1 && found[1] <= of_agent, "{found:?} KiB");
+        };
+        let mut watches = agent(supervisor);
+        for is_another in [false, true] {
+            if is_another {
+                watches = replaced(supervisor, watches).0;
+            }
+            // Who asks is answered when all is looked at and remembered.
+            eventually("it answers", || refresh(&world).status.success().then_some(()));
+            let woken = || status_field(supervisor, "voluntary_ctxt_switches");
+            let (before, began) = (woken(), Instant::now());
+            eventually("some time is over", || (began.elapsed() > Duration::from_secs(2)).then_some(()));
+            assert_eq!((woken(), status_field(supervisor, "Threads").as_str()), (before, "1"));
+            have_little(watches);
+        }
+        change("two");
+        running.line(if action == "signal" { "HUP 1 two" } else { "runs two" });
+        have_little(watches);
+    }
 }
 
 // No room.

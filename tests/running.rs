@@ -3,6 +3,7 @@
 
 #![cfg(all(feature = "vault", feature = "aws"))]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::print_stdout, reason = "figures, for --nocapture")]
 
 mod support;
 

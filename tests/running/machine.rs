@@ -5,9 +5,13 @@ use std::os::unix::fs::chown;
 use std::process::Command;
 use std::time::Instant;
 
+use serde_json::json;
+
 use crate::rig::{PROGRAM, Relay, Store, Watched, container, port};
 use crate::support::files::{Small, names_in, set_mode};
 use crate::support::servers::faults::{Answer, Faults, Request};
+use crate::support::servers::openbao::OpenBao;
+use crate::support::watched::dirty_memory;
 use crate::support::{World, children, eventually, send};
 
 fn run(program: &str, arguments: &[&str]) {
@@ -210,6 +214,33 @@ fn an_agent_that_dies_while_the_store_is_away_is_followed_by_one_that_keeps_the_
     store.put("two");
     store.answers_truly();
     watched.hears(1, "two");
+    watched.ends(1);
+}
+
+// Memory.
+
+#[test]
+fn an_agent_that_watches_a_hundred_secrets_of_a_store_has_little_memory() {
+    let (bao, world) = (OpenBao::start(), World::new());
+    let change =
+        |value: &str| (0..100).for_each(|number| bao.kv(&format!("many/{number}"), &json!({"k": value, "more": "x".repeat(1000)})));
+    change("one");
+    let start = bao.told(container(&world)).variable("VAULT_TOKEN", &bao.root).variable("A_FILE", "vault:secret/data/many/0#k");
+    let start = (1..100).fold(start, |start, number| start.variable(format!("B{number}_FILE"), format!("vault:secret/data/many/{number}")));
+    let mut watched = Watched::start(world, start, "one");
+    let dirty = || {
+        let dirty = dirty_memory(watched.agent());
+        println!("{dirty} KiB");
+        dirty
+    };
+    assert_eq!(watched.refresh().code(), 0);
+    let before = dirty();
+    change("two");
+    let refresh = watched.refresh();
+    assert!(refresh.code() == 0 && refresh.stdout.contains("100 secrets changed"), "{refresh:?}");
+    let found = [before, dirty()];
+    assert!(found.iter().all(|&dirty| dirty <= 12 * 1024), "{found:?} KiB");
+    assert_eq!(watched.running.line("HUP"), "HUP 1 two");
     watched.ends(1);
 }
 

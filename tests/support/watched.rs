@@ -71,6 +71,14 @@ pub fn refresh(world: &World) -> Output {
     world.secret_init().flag("refresh").directory(world.directory()).command().output().unwrap()
 }
 
+/// The memory that a process has written to, in KiB, also what it shares with a fork that has not.
+#[must_use]
+pub fn dirty_memory(process: i32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
+    let fields = rollup.lines().filter_map(|line| line.strip_prefix("Private_Dirty:").or(line.strip_prefix("Shared_Dirty:")));
+    fields.map(|field| field.trim().trim_end_matches(" kB").parse::<u64>().unwrap()).sum()
+}
+
 /// A port that nobody listens on.
 #[must_use]
 pub fn free_address() -> String {
