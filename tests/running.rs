@@ -15,5 +15,7 @@ mod leases;
 mod machine;
 #[path = "running/rig.rs"]
 mod rig;
+#[path = "running/vain.rs"]
+mod vain;
 #[path = "running/ways.rs"]
 mod ways;

@@ -44,7 +44,7 @@ print "TERM\n";
 "#;
 
 /// A role whose users live so many seconds, and so many at most.
-fn role(name: &str, ttl: u64, longest: u64) {
+pub fn role(name: &str, ttl: u64, longest: u64) {
     LazyLock::force(&POSTGRES);
     let create = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
     let body = json!({"db_name": "postgres", "creation_statements": create, "default_ttl": ttl, "max_ttl": longest});
@@ -90,7 +90,7 @@ fn ends(mut watched: Watched) -> String {
     outcome.stderr
 }
 
-fn made(role: &str) -> usize {
+pub fn made(role: &str) -> usize {
     BAO.requests(&format!("database/creds/{role}")).len()
 }
 
@@ -200,7 +200,7 @@ fn is_logged_in(policy: &str) -> bool {
     })
 }
 
-fn users() -> String {
+pub fn users() -> String {
     POSTGRES.query("SELECT rolname FROM pg_roles").unwrap()
 }
 
