@@ -236,6 +236,44 @@ fn a_policy_that_is_taken_away_changes_nothing() {
     watched.ends(1);
 }
 
+#[test]
+fn the_requests_to_a_store_are_counted_by_the_class_of_their_answers() {
+    let mut bao = OpenBao::durable();
+    put(&bao, "app", "one");
+    let allow = |path: &str| bao.policy("counted", &format!("path \"{path}\" {{ capabilities = [\"read\"] }}"));
+    allow("secret/data/app");
+    let world = World::new();
+    let start = bao.told(container(&world)).variable("VAULT_TOKEN", bao.token(&["counted"])).variable("A_FILE", "vault:secret/data/app#k");
+    let watched = Watched::start(world, start, "one");
+    let counted = |watched: &Watched| {
+        let of = |class: &str| format!("secret_init_backend_requests_total{{backend=\"vault\",code_class=\"{class}\"}}");
+        ["2xx", "4xx", "5xx", "none"].map(|class| watched.metric(&of(class)).parse::<u64>().unwrap())
+    };
+    // The read at the start, and the question how long the token lasts.
+    eventually("the start is counted", || (counted(&watched) == [2, 0, 0, 0]).then_some(()));
+    for reads in 1..=3 {
+        assert_eq!(watched.refresh().code(), 0);
+        assert_eq!(counted(&watched), [2 + reads, 0, 0, 0]);
+    }
+    allow("secret/data/other");
+    for refusals in 1..=3 {
+        watched.stays(77, "permission denied (403)");
+        assert_eq!(counted(&watched), [5, refusals, 0, 0]);
+    }
+    // The server counts the same, with what is put into it.
+    assert_eq!(bao.requests("secret/data/app").len(), 1 + 1 + 3 + 3);
+    bao.seal();
+    watched.stays(69, "sealed (503)");
+    assert_eq!(counted(&watched), [5, 3, 1, 0]);
+    bao.stop();
+    for silences in 1..=3 {
+        watched.stays(69, "connection refused");
+        assert_eq!(counted(&watched), [5, 3, 1, silences]);
+    }
+    assert_eq!(watched.metric("secret_init_backend_request_duration_seconds_count{backend=\"vault\"}"), "12");
+    watched.ends(0);
+}
+
 // What belongs together, and what does not.
 
 #[test]
