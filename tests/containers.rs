@@ -15,6 +15,7 @@ use std::sync::Arc;
 use engine::{Container, Image, Project, Run, base_folder, composes, docker, docker_says, example_context, host, root, shell, unique};
 use serde_json::json;
 use support::servers::faults::{Answer, Faults};
+use support::watched::replace;
 use support::{Outcome, World, binary, eventually};
 
 // The binary.
@@ -296,6 +297,48 @@ fn an_answer_that_is_too_large_for_the_container_ends_the_start_clearly() {
             "hint: was it killed for lack of memory? see the container's memory limit",
         ],
     );
+}
+
+// While it runs.
+
+#[test]
+fn an_agent_that_the_kernel_kills_for_want_of_memory_is_followed_by_another_and_nothing_is_told_twice() {
+    // It starts no process for it: whatever runs may be killed.
+    const TELLS: &str =
+        "trap 'read value <$A_FILE; echo HUP $value' HUP; read value <$A_FILE; echo runs $value; sleep 9999 & while :; do wait $!; done";
+    let world = World::new();
+    let secret = world.file("from/password", "one");
+    // As root: of a process that nobody may look into, no other user can say that it goes first, not even itself.
+    let volume = format!("--user 0 --volume {}:/from:ro --memory 32m --memory-swap 32m", secret.parent().unwrap().display());
+    let start = Image::of_the_example().run().options(&volume).variable("SECRET_INIT_WATCH", "true");
+    let container = start.variable("A_FILE", "file:/from/password").shell(TELLS).starts();
+    container.line("runs one");
+    let agent = || -> Option<u32> {
+        let all = container.exec(&["pidof", "secret-init"]).stdout;
+        all.split_whitespace().map(|pid| pid.parse().unwrap()).find(|&pid| pid != 1)
+    };
+    let unchanged = "0 secrets changed, 1 unchanged, 0 failed\n";
+    let is_settled = || container.exec(&["secret-init", "refresh"]).stdout.ends_with(unchanged).then_some(());
+    // What changes is seen by the one that is there, or by the one that comes.
+    for (number, value, is_there) in [(1, "two", true), (2, "three", false)] {
+        eventually("all is looked at and remembered", is_settled);
+        let before = agent().unwrap();
+        // The agent goes first, and then the one that wants it all.
+        let wants = container.exec(&["dd", "if=/dev/zero", "of=/dev/null", "bs=1024M", "count=1"]);
+        assert_eq!(wants.code(), 128 + libc::SIGKILL, "{wants:?}");
+        let counter = "grep -hs '^oom_kill ' /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events";
+        assert_eq!(container.exec(&["sh", "-c", counter]).stdout, format!("oom_kill {}\n", 2 * number));
+        if is_there {
+            eventually("another is there", || agent().filter(|&agent| agent != before));
+            eventually("all is looked at and remembered", is_settled);
+        }
+        replace(&secret, value);
+        container.line(&format!("HUP {value}"));
+    }
+    eventually("all is looked at and remembered", is_settled);
+    assert_eq!(container.logs(), "runs one\nHUP two\nHUP three\n");
+    container.signal("TERM");
+    assert_eq!(container.exit_code(), 128 + libc::SIGTERM);
 }
 
 // How it ends.
