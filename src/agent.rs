@@ -315,7 +315,7 @@ impl<'a> State<'a> {
     fn changed(&mut self, mut changed: Changed, now: Moment) {
         if changed.outcome.is_ok() {
             // What could not be put in place before, and now went along with another.
-            let is_news = |member: &change::Member| self.tracked.version(member.index) != Some(&member.version);
+            let is_news = |member: &change::Member| member.is_delivered && self.tracked.version(member.index) != Some(&member.version);
             changed.members.iter_mut().for_each(|member| member.is_new |= is_news(member));
         }
         for (kind, result) in &changed.asked {

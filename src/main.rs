@@ -93,7 +93,7 @@ impl Children for Container<'_> {
             entry::exit(0)
         };
         let Prepared { account, place, stores, secrets, answers, delivered, audit } = prepared;
-        let memory = agent::Memory::of_start(&entries, &plan, &secrets);
+        let memory = agent::Memory::of_start(&entries, &plan, &stores, &answers, &secrets);
         drop(entries);
         if is_sidecar {
             start.commit();
@@ -115,7 +115,6 @@ impl Children for Container<'_> {
     fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
         start.close_what_is_not_ours(Some(&memory));
         agent::end_with_the_supervisor();
-        agent::prefer_to_be_killed();
         let memory = agent::Memory::read(memory)?;
         // Relative paths of the arguments start where the container did.
         let _ = memory.directory.as_ref().map(std::env::set_current_dir);

@@ -19,6 +19,7 @@ use crate::cli::{Command, Options, TIMEOUT};
 use crate::handshake::{self, Heard, Starter, Stay, Watcher};
 use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, os_error};
+use crate::sys::oom::Score;
 use crate::sys::process::Fork;
 use crate::sys::signal::{Buffer, Mask, Received, Signal, SignalFd};
 use crate::sys::{descriptor, entry, environ, process, signal};
@@ -140,8 +141,10 @@ pub fn run(options: &Options, ending: Mask, children: &dyn Children) -> Result<u
     let terminal = Terminal::ours();
     let runner = Runner::spawn(terminal.as_ref(), |start| children.start(start))?;
     environ::wipe();
+    // Nothing of a secret is in us any more, nor yet.
+    let score = Score::open().ok();
     let supervisor = Supervisor { signals, ending, terminal, options, children };
-    Ok(match supervisor.wait_for_start(runner) {
+    Ok(match supervisor.wait_for_start(runner, score) {
         Outcome::Ended(code) => code,
         Outcome::Running(started) => Running::new(&supervisor, started).live(),
     })
@@ -222,7 +225,7 @@ struct Started {
 
 impl Supervisor<'_> {
     /// Waits until the runner has become the program, or not. When it was the agent, another is made.
-    fn wait_for_start(&self, mut runner: Runner) -> Outcome {
+    fn wait_for_start(&self, mut runner: Runner, mut score: Option<Score>) -> Outcome {
         // The stores see to it themselves, unless a library of theirs or a file system blocks.
         let mut deadline = Deadline::after(self.options.timeout.unwrap_or(TIMEOUT) + GRACE);
         let mut agent: Option<Companion> = None;
@@ -246,7 +249,7 @@ impl Supervisor<'_> {
                 Heard::HandedOver(delivered, stay) => match self.program_with(delivered) {
                     Ok(next) => {
                         let Runner { process, watcher } = std::mem::replace(&mut runner, next);
-                        agent = Companion::of(process, watcher, stay, memory.take(), self.options.revoke_on_exit);
+                        agent = Companion::of(process, watcher, stay, memory.take(), score.take(), self.options.revoke_on_exit);
                     }
                     Err(failure) => return Outcome::Ended(failure.print(false)),
                 },

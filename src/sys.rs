@@ -12,6 +12,7 @@ pub mod entry;
 pub mod environ;
 pub mod lock;
 pub mod names;
+pub mod oom;
 pub mod process;
 pub mod random;
 pub mod signal;

@@ -303,13 +303,25 @@ fn an_answer_that_is_too_large_for_the_container_ends_the_start_clearly() {
 
 #[test]
 fn an_agent_that_the_kernel_kills_for_want_of_memory_is_followed_by_another_and_nothing_is_told_twice() {
+    goes_first("0");
+}
+
+/// Of a process that nobody may look into, no user but root can say that it goes first, not even itself.
+#[test]
+fn an_agent_goes_before_the_program_when_memory_runs_out_also_of_a_user_who_is_not_root() {
+    goes_first("1000");
+}
+
+fn goes_first(user: &str) {
     // It starts no process for it: whatever runs may be killed.
     const TELLS: &str =
         "trap 'read value <$A_FILE; echo HUP $value' HUP; read value <$A_FILE; echo runs $value; sleep 9999 & while :; do wait $!; done";
     let world = World::new();
     let secret = world.file("from/password", "one");
-    // As root: of a process that nobody may look into, no other user can say that it goes first, not even itself.
-    let volume = format!("--user 0 --volume {}:/from:ro --memory 32m --memory-swap 32m", secret.parent().unwrap().display());
+    let folder = secret.parent().unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let volume = format!("--user {user} --volume {}:/from:ro --memory 32m --memory-swap 32m", folder.display());
     let start = Image::of_the_example().run().options(&volume).variable("SECRET_INIT_WATCH", "true");
     let container = start.variable("A_FILE", "file:/from/password").shell(TELLS).starts();
     container.line("runs one");

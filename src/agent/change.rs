@@ -45,6 +45,8 @@ pub struct Member {
     pub life: Life,
     /// Whether it is what changed.
     pub is_new: bool,
+    /// Whether the program has it by this. What is lent at each read, and goes into an environment alone, is lent once more for another start.
+    pub is_delivered: bool,
     /// The digest of its content.
     fingerprint: Option<Digest>,
 }
@@ -146,16 +148,14 @@ impl Agent<'_> {
             is_needed.then(|| Trouble::Mate(answer.reference.clone(), failure.clone()))
         });
         let members = self.members(all.iter(), &triggers);
-        let lent = lent(&all);
+        let (all_lent, lent_in_vain) = (lent(&all), lent(all.iter().filter(|answer| !self.is_delivered(answer))));
         let answers = Answers::new(self.plan, all);
         let outcome = match missing {
             Some(trouble) => Err(trouble),
             None if !is_of_one_moment => Err(Trouble::Moving),
             None => self.make(&affected, &answers, &digests).await,
         };
-        if outcome.is_err() {
-            self.give_back(&lent).await;
-        }
+        self.give_back(if outcome.is_ok() { &lent_in_vain } else { &all_lent }).await;
         self.write_down(&members, &outcome);
         Changed { component, began, members, asked, outcome }
     }
@@ -192,9 +192,16 @@ impl Agent<'_> {
                 Ok(Fetched::New { content, .. }) => Some(content.digest(Key::own())),
                 _ => None,
             };
-            Some(Member { index, version, life, is_new, fingerprint })
+            Some(Member { index, version, life, is_new, is_delivered: self.is_delivered(answer), fingerprint })
         };
         answers.filter_map(member).collect()
+    }
+
+    /// Whether a program that runs gets a secret by a change of files.
+    fn is_delivered(&self, answer: &Answer) -> bool {
+        let is_its = |delivery: &&Delivery| delivery.value.references().any(|reference| reference.same_secret(&answer.reference));
+        let is_lent = matches!(answer.life(), Some(Life::Leased(_)));
+        !is_lent || self.plan.deliveries.iter().filter(is_its).any(|delivery| matches!(delivery.target, Target::File(_)))
     }
 
     /// Makes the values, and puts those in place that have changed.

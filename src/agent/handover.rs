@@ -16,15 +16,18 @@ use crate::deliver::Delivered;
 use crate::report::{Code, Failure, Problem, os_error};
 use crate::run::c_string;
 use crate::secret::Secret;
+use crate::sys::oom::Score;
 
 /// When the supervisor is gone, however it went, this process is to go too.
 pub fn end_with_the_supervisor() {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
 }
 
-/// When memory runs out this process is to go, and not the program nor PID 1. Where that is not allowed it is as it was.
+/// When memory runs out this process is to go, and not the program nor PID 1. To be called before it has fetched anything.
 pub fn prefer_to_be_killed() {
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    if let Ok(score) = Score::open() {
+        score.be_first();
+    }
 }
 
 /// Puts what the program gets into a file in memory: the directory of its files, then each entry of its environment, all of them ended by NUL.

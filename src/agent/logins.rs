@@ -189,7 +189,7 @@ impl Login<'_> {
 type Lent = BTreeMap<String, Vec<String>>;
 
 /// What is lent to us by these answers.
-pub(super) fn lent(answers: &[Answer]) -> Lent {
+pub(super) fn lent<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> Lent {
     let mut lent = Lent::new();
     for answer in answers {
         if let Some(Life::Leased(lease)) = answer.life() {

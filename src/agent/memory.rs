@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt as _;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::handover::no_memory;
 use super::track::digest;
-use crate::plan::Plan;
+use crate::plan::{Plan, Watched};
 use crate::report::{Code, Failure, Problem};
-use crate::resolve::Secrets;
+use crate::resolve::{Answer, Answers, Secrets, Stores};
 use crate::secret::{Key, Secret};
+use crate::store::{Lease, Life};
+use crate::sys::clock::{self, Moment};
 
 /// What is left for a later agent.
 #[derive(Default, Serialize, Deserialize)]
@@ -48,6 +51,24 @@ pub struct Known {
     pub is_renewable: bool,
 }
 
+impl Known {
+    /// What an answer tells; nothing of a secret that is not there.
+    fn of(answer: &Answer, now: Moment) -> Option<Self> {
+        let version = Some(answer.version()?.name().to_owned());
+        Some(match answer.life()? {
+            Life::Leased(Lease { id, term }) => {
+                Self { version, lease: Some((id.clone(), term.duration, now + term.duration)), is_renewable: term.is_renewable }
+            }
+            _ => Self { version, ..Self::default() },
+        })
+    }
+}
+
+/// The name of a secret in the memory.
+pub fn name(watched: &Watched) -> String {
+    format!("{}:{}", watched.reference.store_name(), watched.reference.whole())
+}
+
 impl Memory {
     /// An empty memory of a container that was started with this environment.
     fn of(environment: &[Vec<u8>]) -> Self {
@@ -58,10 +79,20 @@ impl Memory {
 
     /// The same, after a start that delivered all of it: what a later agent needs, should this one die before it could say more.
     #[must_use]
-    pub fn of_start(environment: &[Vec<u8>], plan: &Plan, secrets: &Secrets) -> Self {
+    pub fn of_start(environment: &[Vec<u8>], plan: &Plan, stores: &Stores, answers: &Answers, secrets: &Secrets) -> Self {
+        let now = clock::now();
         let digests = plan.deliveries.iter().zip(secrets);
         let delivered = digests.filter_map(|(delivery, value)| Some((delivery.name.clone(), digest(value)?.to_string()))).collect();
-        Self { delivered, ..Self::of(environment) }
+        let known = |watched: &Watched| Some((name(watched), Known::of(answers.about(&watched.reference)?, now)?));
+        let secrets = plan.rotation.iter().flat_map(|rotation| &rotation.watched).filter_map(known).collect();
+        let mut memory = Self { delivered, secrets, ..Self::of(environment) };
+        for (store, renew) in stores.all_renewing() {
+            // Nobody uses it at this moment.
+            if let Some(Some(remembered)) = renew.remember().now_or_never() {
+                memory.note(store, &remembered);
+            }
+        }
+        memory
     }
 
     /// The environment that the container was started with.

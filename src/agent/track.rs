@@ -305,9 +305,16 @@ impl<'a> Tracked<'a> {
         let mut settled = Vec::new();
         match &changed.outcome {
             Ok(made) => {
+                let (delivered, others): (Vec<&Member>, Vec<&Member>) = changed.members.iter().partition(|member| member.is_delivered);
                 let members: Vec<_> =
-                    changed.members.iter().map(|member| (member.index, member.version.clone(), member.life.clone())).collect();
+                    delivered.into_iter().map(|member| (member.index, member.version.clone(), member.life.clone())).collect();
                 self.delivered(&members, &made.digests, now);
+                for member in others {
+                    let secret = &mut self.secrets[member.index];
+                    secret.succeeded(now);
+                    // The program goes on with the one that it has, as long as that lasts.
+                    secret.schedule.unchanged(now, random::fraction());
+                }
                 for member in changed.members.iter().filter(|member| member.is_new) {
                     let looked = if made.deliveries.is_empty() { Looked::Unchanged } else { Looked::Changed };
                     if looked == Looked::Changed {

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use super::deadline::Deadline;
 use super::{Children, Runner};
 use crate::handshake::{Ask, Heard, Stay, Told, Watcher};
+use crate::sys::oom::Score;
 use crate::sys::process;
 use crate::sys::signal::{self, Signal};
 
@@ -28,6 +29,8 @@ pub struct Companion {
     /// None when all is heard that came by it. What was asked before a death still counts.
     watcher: Option<Watcher>,
     memory: Option<OwnedFd>,
+    /// Ours, which one that we make inherits.
+    score: Option<Score>,
     untold: Option<Told>,
     /// Whether it may ask for another start.
     pub restarts: bool,
@@ -39,11 +42,12 @@ pub struct Companion {
 
 impl Companion {
     /// The agent that handed over; none when it does not stay.
-    pub fn of(process: Pid, watcher: Watcher, stay: Stay, memory: Option<OwnedFd>, revokes: bool) -> Option<Self> {
+    pub fn of(process: Pid, watcher: Watcher, stay: Stay, memory: Option<OwnedFd>, score: Option<Score>, revokes: bool) -> Option<Self> {
         let new = move |restarts| Self {
             process: Some(process),
             watcher: Some(watcher.of_an_agent()),
             memory,
+            score,
             untold: None,
             restarts,
             revokes,
@@ -66,6 +70,11 @@ impl Companion {
     /// What is kept for another.
     pub fn memory(&self) -> Option<BorrowedFd<'_>> {
         self.memory.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What decides who is killed when memory runs out.
+    pub fn score(&self) -> Option<BorrowedFd<'_>> {
+        self.score.as_ref().map(AsFd::as_fd)
     }
 
     /// When another is due.
@@ -133,7 +142,10 @@ impl Companion {
         self.started = Instant::now();
         // An agent leaves it before it hands over.
         let Some(Ok(memory)) = self.memory.as_ref().map(OwnedFd::try_clone) else { return self.died() };
-        match Runner::spawn(None, |start| children.take_over(start, memory)) {
+        self.score.iter().for_each(Score::be_first);
+        let runner = Runner::spawn(None, |start| children.take_over(start, memory));
+        self.score.iter().for_each(Score::be_as_before);
+        match runner {
             Ok(Runner { process, watcher }) => (self.process, self.watcher) = (Some(process), Some(watcher.of_an_agent())),
             Err(_) => return self.died(),
         }

@@ -91,6 +91,7 @@ impl<'a> Running<'a> {
             self.lock.as_ref().map(AsFd::as_fd),
             agent.and_then(Companion::descriptor),
             agent.and_then(Companion::memory),
+            agent.and_then(Companion::score),
         ]);
     }
 
@@ -193,7 +194,7 @@ impl<'a> Running<'a> {
         }
         let _ = self.supervisor.signals.listen_to(ending);
         let runner = self.supervisor.program_with(delivered).map_err(|failure| failure.print(false))?;
-        match self.supervisor.wait_for_start(runner) {
+        match self.supervisor.wait_for_start(runner, None) {
             Outcome::Ended(code) => Err(code),
             Outcome::Running(started) => {
                 self.program = started.program;

@@ -72,6 +72,19 @@ fn a_start_that_does_not_come_because_a_file_cannot_be_written_gives_back_what_w
 }
 
 #[test]
+fn what_was_lent_to_see_whether_a_start_is_needed_is_given_back_and_the_start_has_its_own() {
+    role("lookedat", 3600, 7200);
+    let (store, world) = (Store::new(), World::new());
+    let start = store.told(container(&world)).flag("--on-change=restart").flag("--refresh=24h").variable("A", store.reference(""));
+    let start = start.variable("USER", "${vault:database/creds/lookedat#username}");
+    let mut watched = Watched::of(world, start.program(["sh", "-c", RUNS]));
+    has_lent("lookedat", 1, 1);
+    watched.refresh();
+    watched.running.line("runs one");
+    has_lent("lookedat", 3, 2);
+}
+
+#[test]
 fn a_change_that_is_refused_gives_back_what_was_lent_for_it() {
     role("refused", 3600, 7200);
     let (store, world) = (Store::new(), World::new());

@@ -2,8 +2,7 @@
 
 use super::{Secret, Tracked, digest};
 use crate::agent::Agent;
-use crate::agent::memory::{Known, Memory};
-use crate::plan::Watched;
+use crate::agent::memory::{Known, Memory, name};
 use crate::resolve::{Answers, Secrets};
 use crate::secret::{Digest, Version};
 use crate::store::{Fetched, Lease, Term};
@@ -74,9 +73,4 @@ impl<'a> Tracked<'a> {
         };
         memory.secrets = self.secrets.iter().map(|secret| (name(secret.watched), known(secret))).collect();
     }
-}
-
-/// The name of a secret in the memory.
-fn name(watched: &Watched) -> String {
-    format!("{}:{}", watched.reference.store_name(), watched.reference.whole())
 }
