@@ -38,7 +38,7 @@ use crate::user::Account;
 
 use act::Actions;
 use change::Changed;
-pub use handover::{end_with_the_supervisor, prefer_to_be_killed, seal, unseal};
+pub use handover::{changed, died, end_with_the_supervisor, prefer_to_be_killed, seal, unseal, unwatched};
 use logins::{LoginEvent, Logins};
 pub use master::Master;
 pub use memory::Memory;

@@ -93,7 +93,7 @@ impl Children for Container<'_> {
             entry::exit(0)
         };
         let Prepared { account, place, stores, secrets, answers, delivered, audit } = prepared;
-        let memory = agent::Memory::of_start(&entries, &plan, &stores, &answers, &secrets);
+        let memory = agent::Memory::of_start(&entries, &self.arguments.options, &plan, &stores, &answers, &secrets);
         drop(entries);
         if is_sidecar {
             start.commit();
@@ -112,12 +112,22 @@ impl Children for Container<'_> {
         self.become_program(start, agent::unseal(&delivered)?, Account::wanted(self.arguments)?)
     }
 
-    fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
+    fn take_over(&self, start: &Start, memory: OwnedFd, code: u8) -> Result<Infallible, Failure> {
+        report::warn_of(&[agent::died(code)]);
+        self.go_on_watching(start, memory).map_err(agent::unwatched)
+    }
+}
+
+impl Container<'_> {
+    fn go_on_watching(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure> {
         start.close_what_is_not_ours(Some(&memory));
         agent::end_with_the_supervisor();
         let memory = agent::Memory::read(memory)?;
         // Relative paths of the arguments start where the container did.
         let _ = memory.directory.as_ref().map(std::env::set_current_dir);
+        if let Some(path) = memory.changed_input(&self.arguments.options) {
+            return Err(agent::changed(&path).into());
+        }
         let plan = plan(self.arguments, &memory.environment())?;
         let Some(rotation) = &plan.rotation else { return Err(Problem::new(Code::Configuration, "nothing is watched any more").into()) };
         let account = Account::wanted(self.arguments)?;
@@ -128,9 +138,7 @@ impl Children for Container<'_> {
         let agent = Agent { plan: &plan, rotation, arguments: self.arguments, account, place, stores, audit };
         self.stay(&agent, start, Beginning::Memory(memory))
     }
-}
 
-impl Container<'_> {
     fn become_program(&self, start: &Start, mut delivered: Delivered, account: Option<Account>) -> Result<Infallible, Failure> {
         run::pass_on_listen_pid(&mut delivered.environment);
         start.commit();

@@ -62,7 +62,7 @@ impl Code {
 }
 
 /// One thing that is wrong: what, why, and what to try.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The exit code that it calls for.
     pub code: Code,

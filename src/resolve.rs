@@ -262,7 +262,7 @@ impl Answers {
             }
             let lease = humantime::format_duration(lease.term.duration);
             let problem = Problem::new(Code::Configuration, format!("is valid for {lease}, and nothing renews it"));
-            about(answer, problem.hint("start the container anew before that, or let it live longer at the store"))
+            about(answer, problem.hint("add --watch, and it is renewed and replaced; or start the container anew before that"))
         };
         self.list.iter().filter_map(leased).collect()
     }

@@ -44,12 +44,12 @@ pub trait Children {
     /// When it cannot be run.
     fn go_on(&self, start: &Start, delivered: OwnedFd) -> Result<Infallible, Failure>;
 
-    /// Takes the place of an agent that died, with what that one left for it.
+    /// Takes the place of an agent that died with this exit code, with what that one left for it.
     ///
     /// # Errors
     ///
     /// Whatever keeps it from going on.
-    fn take_over(&self, start: &Start, memory: OwnedFd) -> Result<Infallible, Failure>;
+    fn take_over(&self, start: &Start, memory: OwnedFd, code: u8) -> Result<Infallible, Failure>;
 }
 
 /// A start, as a process sees it that is to become the program, or to deliver to the one that is.

@@ -152,7 +152,54 @@ sleep 1 while 1;
 }
 
 #[test]
-fn hup_from_outside_waits_for_the_program_that_is_being_started_again() {
+fn a_program_that_lives_on_after_term_is_told_of_what_else_changes() {
+    const TELLS: &str = r#"
+$| = 1;
+$SIG{TERM} = sub { print "asked\n" };
+$SIG{HUP} = sub { print "HUP\n" };
+print "runs $ENV{A}\n";
+select undef, undef, undef, 0.05 while 1;
+"#;
+    let world = World::new();
+    for name in ["a", "b"] {
+        world.file(name, "one");
+    }
+    let text = "secrets: { b: { from: 'file:/W/b', on_change: signal } }\nenv: { A: 'file:/W/a' }\nfiles: [{ path: b, from: '${b}' }]\nrotation: { on_change: restart }\n";
+    let mut running = runs(&configured(&world, text).program(["perl", "-e", TELLS]));
+    running.signal(libc::SIGTERM);
+    running.line("asked");
+    replace(&world.path.join("a"), "two");
+    running.line("secret-init: A: changed; restart");
+    replace(&world.path.join("b"), "two");
+    running.line("HUP");
+}
+
+#[test]
+fn an_end_that_a_change_asked_for_is_not_taken_back_by_a_restart_that_comes_later() {
+    const SLOW: &str = r#"
+$| = 1;
+$SIG{TERM} = sub { print "asked\n" };
+$SIG{USR1} = sub { exit 0 };
+print "runs $ENV{A}\n";
+select undef, undef, undef, 0.05 while 1;
+"#;
+    let world = World::new();
+    for name in ["a", "b"] {
+        world.file(name, "one");
+    }
+    let text = "secrets: { a: { from: 'file:/W/a', on_change: { exit: 42 } } }\nenv: { A: '${a}', B: 'file:/W/b' }\nrotation: { on_change: restart, grace: 1m }\n";
+    let mut running = runs(&configured(&world, text).program(["perl", "-e", SLOW]));
+    replace(&world.path.join("a"), "two");
+    running.line("asked");
+    replace(&world.path.join("b"), "two");
+    running.line("secret-init: B: changed; restart");
+    running.signal(libc::SIGUSR1);
+    let outcome = running.finishes();
+    assert_eq!((outcome.code(), outcome.stdout.matches("runs").count()), (42, 1), "{}", outcome.stdout);
+}
+
+#[test]
+fn hup_from_outside_is_not_for_the_program_that_is_just_being_started_again() {
     const SLOW: &str = r#"
 import os, signal, sys, time
 def hup(*_): print("HUP", os.environ["A"], flush=True)
@@ -164,17 +211,17 @@ if not child:
     signal.signal(signal.SIGTERM, lambda *_: print("leaving", flush=True))
     while True: time.sleep(1)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 print("runs", os.environ["A"], flush=True)
 while True: time.sleep(1)
 "#;
     let world = World::new();
-    // Until it has its handler it is safe from it, as a program is that waits for it by sigwait(3).
-    let start = one(&world).under(["env", "--block-signal=HUP"]).program(["python3", "-c", SLOW]);
-    let mut running = runs(&start);
+    let mut running = runs(&one(&world).program(["python3", "-c", SLOW]));
     replace(&world.path.join("a"), "two");
     // The program has ended, and two seconds are waited for what it left.
     running.line("leaving");
+    running.signal(libc::SIGHUP);
+    // It would die of it before it has its handler, and has read everything anew.
+    running.line("runs two");
     running.signal(libc::SIGHUP);
     running.line("HUP two");
 }

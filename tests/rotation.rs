@@ -173,6 +173,30 @@ rotation:
 ";
 
 #[test]
+fn what_was_refused_is_looked_at_again_when_it_changes_or_somebody_wants_it() {
+    let world = World::new();
+    let a = world.file("a", "one");
+    let metrics = free_address();
+    let text = "files: [{ path: A, from: 'file:/W/a' }]\nrotation: { on_change: signal, validate: [sh, -c, 'echo >>/W/asked; ! grep -q bad $SECRET_INIT_STAGED/A'] }\n";
+    let mut running = tells(configured(&world, text).flag("--metrics").flag(&metrics));
+    let asked = || fs::read_to_string(world.path.join("asked")).unwrap_or_default().len();
+    let looks = || sample(&metrics, "secret_init_secret_access_total{secret_type=\"file\",status=\"ok\"}").parse::<u32>().unwrap();
+    replace(&a, "bad");
+    running.line("secret-init: warning: A: validate: sh: the new files are refused: ");
+    let before = looks();
+    // It is looked at, and is as bad as it was.
+    drop(fs::File::options().write(true).open(&a).unwrap());
+    eventually("it is looked at", || (looks() > before).then_some(()));
+    assert_eq!(asked(), 1);
+    assert_eq!((refresh(&world).status.code(), asked()), (Some(65), 2));
+    replace(&a, "bad too");
+    eventually("it is asked about", || (asked() == 3).then_some(()));
+    replace(&a, "two");
+    running.line("HUP 1 two");
+    assert_eq!(asked(), 4);
+}
+
+#[test]
 fn a_pair_that_does_not_fit_is_refused_as_a_whole_and_the_old_one_stays_until_one_fits() {
     let world = World::new();
     let (crt, key, directory) = (world.file("crt", "one"), world.file("key", "one"), world.directory());
@@ -510,6 +534,23 @@ fn what_is_asked_for_and_cannot_be_is_told_before_anything_is_fetched() {
 }
 
 #[test]
+fn what_needs_an_agent_is_warned_of_when_none_stays() {
+    let world = World::new();
+    for (flag, name, cause) in [
+        ("--metrics=127.0.0.1:9464", "--metrics", "be asked"),
+        ("--refresh-signal=USR2", "--refresh-signal", "look; the signal does nothing"),
+        ("--revoke-on-exit", "--revoke-on-exit", "give anything back"),
+    ] {
+        let outcome =
+            world.secret_init().flag(flag).program(["sh", "-c", "[ $0 != --refresh-signal ] || kill -USR2 $PPID; exit 3", name]).finishes();
+        let said = format!(
+            "secret-init: warning: {name}: nothing is watched, so that nobody stays who could {cause}\nsecret-init: hint: add --watch\n"
+        );
+        assert_eq!((outcome.code(), outcome.stderr), (3, said));
+    }
+}
+
+#[test]
 fn a_sidecar_has_to_know_whom_to_tell() {
     let world = World::new();
     let a = world.file("a", "one").display().to_string();
@@ -675,6 +716,26 @@ fn an_agent_that_hangs_up_is_ended_and_followed_by_another() {
     eventually("it is ended", || (!children(supervisor).contains(&old)).then_some(()));
     replace(&world.path.join("a"), "two");
     running.line("HUP 1 two");
+}
+
+#[test]
+fn an_agent_that_finds_another_configuration_than_its_program_was_started_by_does_nothing_and_says_so() {
+    let world = World::new();
+    world.file("a", "one");
+    let text = "files: [{ path: A, from: 'file:/W/a' }]\nrotation: { on_change: signal }\n";
+    let mut running = tells(configured(&world, text));
+    let config = world.path.join("c.yaml");
+    let before = fs::read_to_string(&config).unwrap();
+    replace(&config, &before.replace("path: A", "path: B"));
+    send(agent(running.pid()), libc::SIGKILL);
+    running.line("secret-init: warning: the process that watches ended (exit code 137); another takes its place, and the program goes on");
+    running.line(&format!("secret-init: {}: was changed since the start, by which the program and its files are", config.display()));
+    running.line("secret-init: nothing is watched now; the program goes on");
+    replace(&config, &before);
+    replace(&world.path.join("a"), "two");
+    running.line("HUP 1 two");
+    let said = running.all_until_killed();
+    assert!(!said.contains("not started") && !world.directory().join("B").exists(), "{said}");
 }
 
 // PID 1.

@@ -137,6 +137,50 @@ fn a_process_is_found_by_its_pid_file_also_when_it_starts_anew() {
 }
 
 #[test]
+fn a_program_that_makes_its_handler_a_little_later_is_told_then() {
+    const YOUNG: &str = r#"#!/usr/bin/python3
+import os, signal, sys, time
+print("young", flush=True)
+while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+signal.signal(signal.SIGHUP, lambda *_: print("reads", open(sys.argv[1]).read(), flush=True))
+while True: time.sleep(0.05)
+"#;
+    let pod = Pod::new();
+    fs::write(&pod.program, YOUNG).unwrap();
+    let grown = pod.world.path.join("grown");
+    let mut app = pod.world.secret_init().bare().program([pod.program.as_os_str(), pod.file().as_os_str(), grown.as_os_str()]).spawn();
+    app.line("young");
+    let sidecar = starts(&pod, &pod.sidecar().flag("--process").flag(pod.name()));
+    replace(&pod.source, "second");
+    eventually("the file is new", || (fs::read_to_string(pod.file()).unwrap() == "second").then_some(()));
+    assert_eq!(pod.asks("refresh").finishes().code(), 0);
+    fs::write(grown, "").unwrap();
+    assert_eq!(app.line("reads"), "reads second");
+    assert_eq!(ends(sidecar), "");
+}
+
+#[test]
+fn of_several_processes_of_a_name_each_is_told_that_takes_it() {
+    let pod = Pod::new();
+    let deaf = pod.world.script("deaf/x", "#!/usr/bin/python3\nimport signal\nprint('deaf', flush=True)\nsignal.pause()\n");
+    let same = deaf.with_file_name(pod.name());
+    fs::rename(&deaf, &same).unwrap();
+    // The first in the list of processes.
+    let mut first = pod.world.secret_init().bare().program([same.as_os_str()]).spawn();
+    first.line("deaf");
+    let mut app = pod.app().spawn();
+    app.line("ready");
+    let sidecar = starts(&pod, &pod.sidecar().flag("--process").flag(pod.name()));
+    for content in ["second", "third"] {
+        replace(&pod.source, content);
+        assert_eq!(app.line("reads"), format!("reads {content}"));
+    }
+    assert!(first.is_running());
+    let stderr = ends(sidecar);
+    assert!(stderr.matches("warning").count() == 1 && stderr.contains(&format!("process {} ", first.pid())), "{stderr}");
+}
+
+#[test]
 fn a_program_that_comes_later_or_not_at_all_finds_the_new_file_and_that_is_told_once() {
     let pod = Pod::new();
     let sidecar = starts(&pod, &pod.sidecar().flag("--process").flag(pod.name()));

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::report::{self, Problem};
 use crate::rotation::debounce::{Debounce, Edge};
 use crate::rotation::notify;
-use crate::rotation::target::{self, Target};
+use crate::rotation::target::{self, Reason, Target};
 use crate::secret::{Digest, Version};
 use crate::store::Life;
 use crate::sys::clock::Moment;
@@ -61,7 +61,9 @@ struct Action<'a> {
     acting: BTreeSet<String>,
     is_busy: bool,
     /// Why it was not done, which has been told.
-    told: Option<String>,
+    told: Vec<Problem>,
+    /// Since when those that it is for would not take it.
+    refused: Option<Moment>,
     failures: u32,
 }
 
@@ -91,7 +93,8 @@ impl<'a> Actions<'a> {
                     names: BTreeSet::new(),
                     acting: BTreeSet::new(),
                     is_busy: false,
-                    told: None,
+                    told: Vec::new(),
+                    refused: None,
                     failures: 0,
                 });
             }
@@ -222,32 +225,50 @@ impl<'a> Actions<'a> {
         let signal = Signal(signal.unwrap_or(nix::sys::signal::Signal::SIGHUP) as i32);
         let result = match self.program {
             Some((program, _)) => target::may_signal(program, self.agent.arguments.options.group, signal, is_default)
-                .map(|()| self.ask = Some(Ask::Signal(signal, program)))
-                .map_err(Problem::from),
-            None => self.signal_others(signal, is_default),
+                .map(|()| {
+                    self.ask = Some(Ask::Signal(signal, program));
+                    self.list[index].told.clear();
+                })
+                .map_err(|refusal| (refusal.into(), true)),
+            None => self.signal_others(index, signal, is_default),
         };
+        let refused = *self.list[index].refused.get_or_insert(now);
+        // Who a sidecar tells may have started just before the first try.
+        let since = self.program.map_or(refused, |(_, since)| since);
         match result {
             Ok(()) => self.done(index),
-            Err(_) if self.program.is_some_and(|(_, since)| now < since + YOUTH) => self.list[index].put_off(now + GLANCE),
-            Err(problem) => {
+            Err((_, may_pass)) if may_pass && now < since + YOUTH => self.list[index].put_off(now + GLANCE),
+            Err((problem, _)) => {
                 metrics.action_failed(self.list[index].what.word());
                 self.refused(index, problem);
+                self.list[index].refused = None;
                 let names = std::mem::take(&mut self.list[index].acting);
                 self.audit(&names, "failed");
             }
         }
     }
 
-    /// As a sidecar.
-    fn signal_others(&self, signal: Signal, is_default: bool) -> Result<(), Problem> {
+    /// As a sidecar: to each that takes it. An error when none does, and whether that may pass.
+    fn signal_others(&mut self, index: usize, signal: Signal, is_default: bool) -> Result<(), (Problem, bool)> {
         let options = &self.agent.arguments.options;
         let target = match (&options.pid_file, &options.process) {
             (Some(path), _) => Target::PidFile(path.clone()),
             (None, Some(name)) => Target::Name(name.clone()),
             (None, None) => return Ok(()),
         };
-        for process in target::find(&target)? {
-            target::send(process, signal, is_default).map_err(Problem::from)?;
+        // One that is not there yet will find the new file.
+        let found = target::find(&target).map_err(|problem| (problem, false))?;
+        let results: Vec<_> = found.into_iter().map(|process| target::send(process, signal, is_default)).collect();
+        let is_told = results.iter().any(Result::is_ok);
+        if results.iter().all(Result::is_ok) {
+            self.list[index].told.clear();
+        }
+        for refusal in results.into_iter().filter_map(Result::err) {
+            let may_pass = !matches!(refusal.reason, Reason::Denied { .. });
+            if !is_told {
+                return Err((refusal.into(), may_pass));
+            }
+            self.refused(index, refusal.into());
         }
         Ok(())
     }
@@ -288,6 +309,7 @@ impl<'a> Actions<'a> {
                     // Until it runs there is nothing to act on.
                     self.program = None;
                 }
+                self.list[index].told.clear();
                 self.done(index);
                 Some(done)
             }
@@ -310,7 +332,7 @@ impl<'a> Actions<'a> {
 
     fn done(&mut self, index: usize) {
         let action = &mut self.list[index];
-        action.told = None;
+        action.refused = None;
         action.failures = 0;
         let names = std::mem::take(&mut action.acting);
         let word = action.what.word();
@@ -318,11 +340,11 @@ impl<'a> Actions<'a> {
         self.audit(&names, word);
     }
 
-    /// It was not done. The reason is told once, until it is done or the reason is another.
+    /// It was not done. Each reason is told once, until it is done.
     fn refused(&mut self, index: usize, problem: Problem) {
         let action = &mut self.list[index];
-        if action.told.as_deref() != Some(&problem.cause) {
-            action.told = Some(problem.cause.clone());
+        if !action.told.contains(&problem) {
+            action.told.push(problem.clone());
             report::warn_of(&[problem.about(format!("on_change: {}", action.what.word()))]);
         }
     }

@@ -7,16 +7,17 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::deliver::Delivered;
-use crate::report::{Code, Failure, Problem, os_error};
+use crate::report::{Code, Failure, Problem, os_error, printable};
 use crate::run::c_string;
 use crate::secret::Secret;
 use crate::sys::oom::Score;
+use crate::sys::signal::Signal;
 
 /// When the supervisor is gone, however it went, this process is to go too.
 pub fn end_with_the_supervisor() {
@@ -68,6 +69,35 @@ pub fn unseal(sealed: &OwnedFd) -> Result<Delivered, Failure> {
     let directory = parts.next().filter(|path| !path.is_empty()).map(|path| PathBuf::from(OsString::from_vec(path.to_vec())));
     let environment: Vec<CString> = parts.map(c_string).collect();
     Ok(Delivered { environment, directory })
+}
+
+/// What a new agent says first.
+#[must_use]
+pub fn died(code: u8) -> Problem {
+    let hint = if code == Signal::KILL.exit_code() {
+        "was it for lack of memory? see the container's memory limit"
+    } else {
+        "if that comes again, please report it"
+    };
+    Problem::new(
+        Code::System,
+        format!("the process that watches ended (exit code {code}); another takes its place, and the program goes on"),
+    )
+    .hint(hint)
+}
+
+/// Of a failure of a new agent: what comes of it.
+#[must_use]
+pub fn unwatched(failure: Failure) -> Failure {
+    Failure { summary: "nothing is watched now; the program goes on".to_owned(), ..failure }
+}
+
+/// A file of the plan is another than at the start.
+#[must_use]
+pub fn changed(path: &Path) -> Problem {
+    Problem::new(Code::Configuration, "was changed since the start, by which the program and its files are")
+        .about(printable(path.as_os_str().as_bytes()))
+        .hint("restart the container, or have the file as it was")
 }
 
 pub fn no_memory(error: &std::io::Error) -> Failure {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handover::no_memory;
 use super::track::digest;
+use crate::cli::Options;
 use crate::plan::{Plan, Watched};
 use crate::report::{Code, Failure, Problem};
 use crate::resolve::{Answer, Answers, Secrets, Stores};
@@ -30,6 +32,8 @@ pub struct Memory {
     pub directory: Option<String>,
     /// The key of the digests.
     key: [u8; 16],
+    /// The files that the plan was made from, and digests of what is in them.
+    inputs: BTreeMap<PathBuf, Option<String>>,
     /// The digests of what was delivered, by the names of the deliveries.
     pub delivered: BTreeMap<String, String>,
     /// What is known of the watched secrets, by their references.
@@ -46,7 +50,9 @@ pub struct Known {
     /// Its version.
     pub version: Option<String>,
     /// Its lease: the name, how long it was granted for, and when it ends.
-    pub lease: Option<(String, Duration, Duration)>,
+    pub lease: Option<(String, Duration, Moment)>,
+    /// When the store itself makes another.
+    pub rotation: Option<Moment>,
     /// Whether the lease can be renewed.
     pub is_renewable: bool,
 }
@@ -56,9 +62,13 @@ impl Known {
     fn of(answer: &Answer, now: Moment) -> Option<Self> {
         let version = Some(answer.version()?.name().to_owned());
         Some(match answer.life()? {
-            Life::Leased(Lease { id, term }) => {
-                Self { version, lease: Some((id.clone(), term.duration, now + term.duration)), is_renewable: term.is_renewable }
-            }
+            Life::Leased(Lease { id, term }) => Self {
+                version,
+                lease: Some((id.clone(), term.duration, now + term.duration)),
+                is_renewable: term.is_renewable,
+                rotation: None,
+            },
+            Life::Rotated(duration) => Self { version, rotation: Some(now + *duration), ..Self::default() },
             _ => Self { version, ..Self::default() },
         })
     }
@@ -79,13 +89,20 @@ impl Memory {
 
     /// The same, after a start that delivered all of it: what a later agent needs, should this one die before it could say more.
     #[must_use]
-    pub fn of_start(environment: &[Vec<u8>], plan: &Plan, stores: &Stores, answers: &Answers, secrets: &Secrets) -> Self {
+    pub fn of_start(
+        environment: &[Vec<u8>],
+        options: &Options,
+        plan: &Plan,
+        stores: &Stores,
+        answers: &Answers,
+        secrets: &Secrets,
+    ) -> Self {
         let now = clock::now();
         let digests = plan.deliveries.iter().zip(secrets);
         let delivered = digests.filter_map(|(delivery, value)| Some((delivery.name.clone(), digest(value)?.to_string()))).collect();
         let known = |watched: &Watched| Some((name(watched), Known::of(answers.about(&watched.reference)?, now)?));
         let secrets = plan.rotation.iter().flat_map(|rotation| &rotation.watched).filter_map(known).collect();
-        let mut memory = Self { delivered, secrets, ..Self::of(environment) };
+        let mut memory = Self { delivered, secrets, inputs: inputs(options), ..Self::of(environment) };
         for (store, renew) in stores.all_renewing() {
             // Nobody uses it at this moment.
             if let Some(Some(remembered)) = renew.remember().now_or_never() {
@@ -93,6 +110,13 @@ impl Memory {
             }
         }
         memory
+    }
+
+    /// The file that is not any more as it was at the start, if there is one: another plan would be made of it than the program and its files are by.
+    #[must_use]
+    pub fn changed_input(&self, options: &Options) -> Option<PathBuf> {
+        let now = inputs(options);
+        self.inputs.iter().find(|(path, digest)| now.get(*path) != Some(*digest)).map(|(path, _)| path.clone())
     }
 
     /// The environment that the container was started with.
@@ -148,6 +172,16 @@ impl Memory {
         Key::go_on_with(memory.key);
         Ok(memory)
     }
+}
+
+/// The files that a plan is made from. What is no file, such as a pipe, is read once.
+fn inputs(options: &Options) -> BTreeMap<PathBuf, Option<String>> {
+    let digest = |path: &PathBuf| {
+        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let content = is_file.then(|| std::fs::read(path).ok()).flatten().map(Secret::new)?;
+        Some(Key::own().digest(content.expose()).to_string())
+    };
+    options.config.iter().chain(&options.env_files).map(|path| (path.clone(), digest(path))).collect()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -13,7 +13,7 @@ use crate::health;
 use crate::metrics::{Metrics, Rotation as Rotated};
 use crate::plan::Watched;
 use crate::reference::Reference;
-use crate::report::{self, Problem};
+use crate::report::{self, Code, Problem};
 use crate::resolve::{Answer, Value};
 use crate::rotation::schedule::{Schedule, Step};
 use crate::secret::{Digest, Key, Version};
@@ -50,6 +50,8 @@ struct Secret<'a> {
     /// Whether it is to be looked at once more when what is under way is over: that may have begun too early to see the last change.
     is_wanted: bool,
     version: Option<Version>,
+    /// The version that `validate` did not want. It is asked once more when somebody wants everything to be looked at.
+    refused: Option<Version>,
     lease: Option<Lease>,
     is_renewing: bool,
     schedule: Schedule,
@@ -84,6 +86,7 @@ impl<'a> Tracked<'a> {
                 is_touched: false,
                 is_wanted: false,
                 version: None,
+                refused: None,
                 lease: None,
                 is_renewing: false,
                 schedule: Schedule::new(period, now, random::fraction()),
@@ -131,7 +134,10 @@ impl<'a> Tracked<'a> {
 
     /// Looks at everything, and tells what that is.
     pub fn look_at_all(&mut self, now: Moment) -> Vec<usize> {
-        self.look_at(now, |_| true);
+        self.look_at(now, |secret| {
+            secret.refused = None;
+            true
+        });
         (0..self.secrets.len()).collect()
     }
 
@@ -218,7 +224,7 @@ impl<'a> Tracked<'a> {
         due
     }
 
-    /// A lease was made longer, or not. One that cannot be is fetched anew, which tells what there is to tell.
+    /// A lease was made longer, or not.
     pub fn renewed(&mut self, index: usize, result: Result<Term, Failure>, now: Moment) {
         let secret = &mut self.secrets[index];
         secret.is_renewing = false;
@@ -228,7 +234,10 @@ impl<'a> Tracked<'a> {
                 if let Some(lease) = &mut secret.lease {
                     lease.term.is_renewable = term.is_renewable;
                 }
+                self.well_again(index, now);
             }
+            Err(failure) if failure.is_temporary() => self.failed(index, &failure, now),
+            // It is fetched anew, which tells what there is to tell.
             Err(failure) => secret.schedule.failed(now, random::fraction(), &failure),
         }
         self.over(&mut Vec::new(), now);
@@ -241,6 +250,11 @@ impl<'a> Tracked<'a> {
             let Some(index) = self.index(&answer.reference) else { continue };
             let secret = &mut self.secrets[index];
             match &answer.result {
+                Ok(Fetched::New { version, .. }) if secret.refused.as_ref() == Some(version) => {
+                    // `validate` has seen this very one.
+                    secret.schedule.unchanged(now, random::fraction());
+                    sorted.settled.push((index, Looked::Failed(Code::Data, secret.failure.clone().unwrap_or_default())));
+                }
                 Ok(Fetched::New { version, .. }) if secret.version.as_ref() != Some(version) => {
                     match sorted.new.iter_mut().find(|(component, _)| *component == secret.component) {
                         Some((_, list)) => {
@@ -253,9 +267,9 @@ impl<'a> Tracked<'a> {
                     continue;
                 }
                 Ok(_) => {
-                    secret.succeeded(now);
                     secret.schedule.unchanged(now, random::fraction());
                     sorted.settled.push((index, Looked::Unchanged));
+                    self.well_again(index, now);
                 }
                 Err(failure) => {
                     let code = failure.code();
@@ -279,6 +293,16 @@ impl<'a> Tracked<'a> {
         for secret in self.secrets.iter_mut().filter(|secret| secret.waits_for == Some(index)) {
             secret.waits_for = None;
             secret.schedule.hurry(now);
+        }
+    }
+
+    /// A secret is with the program as the store has it. Who was told that it could not be read may know that it can.
+    fn well_again(&mut self, index: usize, now: Moment) {
+        let secret = &mut self.secrets[index];
+        let had_failed = secret.failure.is_some();
+        secret.succeeded(now);
+        if had_failed {
+            report::inform(|| format!("{}: {}: is well again", self.names(index), self.reference(index)));
         }
     }
 
@@ -331,6 +355,7 @@ impl<'a> Tracked<'a> {
                 let mut is_news = false;
                 for member in changed.members.iter().filter(|member| member.is_new) {
                     let secret = &mut self.secrets[member.index];
+                    secret.refused = matches!(trouble, Trouble::Refused(_)).then(|| member.version.clone());
                     metrics.rotated(secret.kind, if matches!(trouble, Trouble::Refused(_)) { Rotated::Refused } else { Rotated::Failed });
                     secret.waits_for = trouble.failed_mate(self.agent);
                     secret.schedule.failed(now, random::fraction(), &trouble.failure());
@@ -433,6 +458,7 @@ impl<'a> Tracked<'a> {
 impl Secret<'_> {
     fn succeeded(&mut self, now: Moment) {
         self.last_success = Some(now);
+        self.refused = None;
         self.failure = None;
         self.waits_for = None;
     }

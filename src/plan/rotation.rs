@@ -177,9 +177,25 @@ fn check_without(plan: &Plan, arguments: &Arguments) -> (Vec<Problem>, Vec<Probl
             let hint = "no secret comes from a file or a store: see secret-init plan";
             warnings.push(configuration("there is nothing to watch", hint).about(flag));
         }
-        if options.metrics.is_some() {
-            warnings.push(configuration("nothing is watched, so that nobody stays who could be asked", "add --watch").about("--metrics"));
-        }
+        let needs_an_agent = [
+            (
+                "--metrics",
+                options.metrics.is_some(),
+                configuration("nothing is watched, so that nobody stays who could be asked", "add --watch"),
+            ),
+            (
+                "--refresh-signal",
+                options.refresh_signal.is_some(),
+                configuration("nothing is watched, so that nobody stays who could look; the signal does nothing", "add --watch"),
+            ),
+            (
+                "--revoke-on-exit",
+                options.revoke_on_exit,
+                configuration("nothing is watched, so that nobody stays who could give anything back", "add --watch"),
+            ),
+        ];
+        let asked = needs_an_agent.into_iter().filter(|(_, is_asked, _)| *is_asked);
+        warnings.extend(asked.map(|(flag, _, problem)| problem.about(flag)));
     }
     (problems, warnings)
 }

@@ -104,6 +104,17 @@ impl Schedule {
         self.granted.map(|(_, end)| end)
     }
 
+    /// When the store itself makes another, if it does.
+    #[must_use]
+    pub fn rotation(&self) -> Option<Moment> {
+        self.rotation
+    }
+
+    /// The store itself makes another at this moment, as an agent knew that died.
+    pub fn rotates(&mut self, at: Moment) {
+        self.rotation = Some(at);
+    }
+
     /// It is due now.
     pub fn hurry(&mut self, now: Moment) {
         self.next = now;

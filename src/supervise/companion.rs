@@ -38,6 +38,8 @@ pub struct Companion {
     started: Instant,
     pause: Duration,
     again: Deadline,
+    /// How the last one ended.
+    code: u8,
 }
 
 impl Companion {
@@ -54,6 +56,7 @@ impl Companion {
             started: Instant::now(),
             pause: FIRST_PAUSE,
             again: Deadline::NEVER,
+            code: 0,
         };
         match stay {
             Stay::No => None,
@@ -125,8 +128,13 @@ impl Companion {
         self.process == Some(child)
     }
 
-    /// It has died.
-    pub fn died(&mut self) {
+    /// It has died, with this exit code.
+    pub fn died(&mut self, code: u8) {
+        self.code = code;
+        self.try_later();
+    }
+
+    fn try_later(&mut self) {
         self.process = None;
         self.untold = None;
         if self.started.elapsed() >= HEALTHY {
@@ -141,13 +149,14 @@ impl Companion {
         self.again = Deadline::NEVER;
         self.started = Instant::now();
         // An agent leaves it before it hands over.
-        let Some(Ok(memory)) = self.memory.as_ref().map(OwnedFd::try_clone) else { return self.died() };
+        let Some(Ok(memory)) = self.memory.as_ref().map(OwnedFd::try_clone) else { return self.try_later() };
         self.score.iter().for_each(Score::be_first);
-        let runner = Runner::spawn(None, |start| children.take_over(start, memory));
+        let code = self.code;
+        let runner = Runner::spawn(None, |start| children.take_over(start, memory, code));
         self.score.iter().for_each(Score::be_as_before);
         match runner {
             Ok(Runner { process, watcher }) => (self.process, self.watcher) = (Some(process), Some(watcher.of_an_agent())),
-            Err(_) => return self.died(),
+            Err(_) => return self.try_later(),
         }
         self.tell(Told::Program(program));
     }

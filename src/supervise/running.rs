@@ -145,10 +145,10 @@ impl<'a> Running<'a> {
 
     /// A signal from outside: it is the program's, unless it is the agent's.
     fn pass_on(&mut self, signal: Signal) {
-        if self.supervisor.options.refresh_signal == Some(signal)
-            && let Some(agent) = &mut self.agent
-        {
-            return agent.tell(Told::Refresh);
+        if self.supervisor.options.refresh_signal == Some(signal) {
+            // A new one looks at everything anyway. To the program it would be what it does not expect.
+            self.agent.iter_mut().for_each(|agent| agent.tell(Told::Refresh));
+            return;
         }
         // Who ends the container means it, also while the program is being started again. A program may live on after INT or QUIT.
         if self.ends_a_start().contains(signal) {
@@ -158,7 +158,7 @@ impl<'a> Running<'a> {
         self.forward(signal);
     }
 
-    /// The signals that end another start. HUP does not: it is for the program, and waits for it.
+    /// The signals that end another start. HUP does not: it is for a program that runs.
     fn ends_a_start(&self) -> Mask {
         self.supervisor.ending.without(Signal::HUP)
     }
@@ -169,13 +169,18 @@ impl<'a> Running<'a> {
                 // A program that has been started since was not meant.
                 Ask::Signal(signal, program) if self.then.is_none() && program == self.program => signal::send(self.target(), signal),
                 Ask::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
-                Ask::Signal(..) | Ask::Stop(..) => {}
+                // The program goes on as it is, and is to hear of what else changes.
+                Ask::Stop(..) => self.agent.iter_mut().for_each(|agent| agent.tell(Told::Program(self.program))),
+                Ask::Signal(..) => {}
             }
         }
     }
 
-    /// Asks the program to end. What is asked for while it is ending takes the place of what was to come.
+    /// Asks the program to end. What is asked for while it is ending takes the place of what was to come, but for the end of all.
     fn stop(&mut self, stop: Stop, then: Then) {
+        if matches!(self.then, Some(Then::Exit(_))) {
+            return;
+        }
         if self.then.replace(then).is_none() {
             signal::send(self.target(), stop.signal);
             // One that is stopped would not see it.
@@ -198,7 +203,8 @@ impl<'a> Running<'a> {
             Outcome::Ended(code) => Err(code),
             Outcome::Running(started) => {
                 self.program = started.program;
-                self.held = self.held.and(started.held);
+                // One that has just started has read everything anew, and may not have its handler for HUP yet.
+                self.held = self.held.and(started.held).without(Signal::HUP);
                 Ok(())
             }
         }
@@ -315,8 +321,10 @@ impl<'a> Running<'a> {
 
     /// A child that is not the program: an orphan, or the agent.
     fn other_changed(&mut self, child: Pid, change: Change) {
-        if let Some(agent) = self.agent.as_mut().filter(|agent| agent.is(child) && change.exit_code().is_some()) {
-            agent.died();
+        if let Some(agent) = self.agent.as_mut().filter(|agent| agent.is(child))
+            && let Some(code) = change.exit_code()
+        {
+            agent.died(code);
         }
     }
 }

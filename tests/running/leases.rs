@@ -188,6 +188,24 @@ fn leases_go_on_when_the_agent_dies_and_none_is_made_anew() {
     assert_eq!(ends(watched), "");
 }
 
+#[test]
+fn a_lease_that_cannot_be_renewed_because_the_store_is_away_is_called_stale_until_it_can() {
+    role("unsure", 6, 3600);
+    let (relay, world) = (Relay::to(&BAO.address), World::new());
+    let start = container(&world).variable("VAULT_ADDR", format!("http://127.0.0.1:{}", relay.port)).variable("VAULT_TOKEN", "root");
+    let mut watched = client(world, start, "unsure");
+    let user = next_user(&mut watched);
+    // There is nobody.
+    relay.leads_to("http://127.0.0.1:1");
+    eventually("it is stale", || (watched.metric("secret_init_stale_secrets") == "1").then_some(()));
+    relay.leads_to(&BAO.address);
+    eventually("it is well", || (watched.metric("secret_init_stale_secrets") == "0").then_some(()));
+    watched.is_well();
+    assert_eq!((made("unsure"), user.is_empty()), (1, false));
+    let stderr = ends(watched);
+    assert!(stderr.matches("the program keeps what it has").count() == 1 && stderr.contains("database/creds/unsure"), "{stderr}");
+}
+
 // The end.
 
 /// Whether a login with this policy is known to the server.
@@ -261,11 +279,15 @@ fn a_static_role_is_told_of_within_seconds_of_its_rotation() {
     let mut watched = Watched::of(world, start.program(["perl", "-e", crate::rig::PROGRAM]));
     let mut last = watched.first.clone();
     for number in 1..=2 {
+        if number == 2 {
+            // The next one knows when it is to look.
+            send(watched.agent(), libc::SIGKILL);
+        }
         let line = watched.running.line("HUP");
         let password = line.strip_prefix(&format!("HUP {number} ")).unwrap_or_else(|| panic!("{line}")).to_owned();
         let left = BAO.succeeds("GET", "database/static-creds/turning", &Value::Null)["data"]["ttl"].as_u64().unwrap();
         // The old one is good no more, so every second counts: eight from one to the next.
-        assert!(left >= 4, "{left} s left");
+        assert!(left >= 4, "{left} s left, {number}");
         assert_eq!(POSTGRES.query_as("turning", &password, "SELECT 1").unwrap(), "1");
         assert_ne!(password, last);
         last = password;

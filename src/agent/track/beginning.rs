@@ -51,7 +51,10 @@ impl<'a> Tracked<'a> {
             secret.version = known.version.clone().map(Version::new);
             secret.last_success = Some(now);
             match &known.lease {
-                None => secret.schedule.hurry(now),
+                None => {
+                    known.rotation.into_iter().for_each(|at| secret.schedule.rotates(at));
+                    secret.schedule.hurry(now);
+                }
                 Some((id, granted, end)) => {
                     let left = Term { duration: end.saturating_sub(now), is_renewable: known.is_renewable };
                     secret.lease = Some(Lease { id: id.clone(), term: Term { duration: *granted, ..left } });
@@ -69,6 +72,7 @@ impl<'a> Tracked<'a> {
         let known = |secret: &Secret| Known {
             version: secret.version.as_ref().map(|version| version.name().to_owned()),
             lease: secret.lease.as_ref().and_then(|lease| Some((lease.id.clone(), lease.term.duration, secret.schedule.end()?))),
+            rotation: secret.schedule.rotation(),
             is_renewable: secret.lease.as_ref().is_some_and(|lease| lease.term.is_renewable),
         };
         memory.secrets = self.secrets.iter().map(|secret| (name(secret.watched), known(secret))).collect();
