@@ -130,6 +130,7 @@ impl<'a> Agent<'a> {
             let now = clock::now();
             state.begin_what_is_due(now);
             state.remember();
+            state.answer(now);
             let sleep = state.next().map_or(LONGEST_SLEEP, |next| next.saturating_sub(now)).min(LONGEST_SLEEP);
             tokio::select! {
                 biased;
@@ -244,7 +245,7 @@ impl<'a> State<'a> {
     /// When something is due next.
     fn next(&self) -> Option<Moment> {
         let swarm = self.swarm.map(|(began, last)| (last + QUIET).min(began + LONGEST_SWARM));
-        [self.tracked.next(), self.logins.next(), self.actions.next(), swarm, self.sweep].into_iter().flatten().min()
+        [self.tracked.next(), self.logins.next(), self.actions.next(), swarm, self.sweep, self.next_answer()].into_iter().flatten().min()
     }
 
     fn begin_what_is_due(&mut self, now: Moment) {

@@ -2,6 +2,7 @@
 
 mod client;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -104,6 +105,17 @@ pub enum Looked {
     Failed(Code, String),
 }
 
+/// An action that follows from a change, and is not done.
+#[derive(Clone, Debug)]
+pub struct Undone {
+    /// Its name.
+    pub action: &'static str,
+    /// The variables and files that have changed.
+    pub names: BTreeSet<String>,
+    /// Why it failed; none when it is still to come.
+    pub why: Option<Problem>,
+}
+
 impl Answer {
     fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code: code as u8, message: message.into(), rows: Vec::new() }
@@ -120,9 +132,9 @@ impl Answer {
         Self { code, message: seen.summary(), rows: seen.ailing().map(row).collect() }
     }
 
-    /// The answer to [`Kind::Refresh`]: for each secret its names, the reference to it, and what came of it.
+    /// The answer to [`Kind::Refresh`]: for each secret its names, the reference to it, and what came of it; and the actions that are not done.
     #[must_use]
-    pub fn of_refresh(looked: impl IntoIterator<Item = (String, String, Looked)>) -> Self {
+    pub fn of_refresh(looked: impl IntoIterator<Item = (String, String, Looked)>, undone: impl IntoIterator<Item = Undone>) -> Self {
         let (mut changed, mut unchanged, mut failures) = (0, 0, Vec::new());
         let row = |(name, reference, looked): (String, String, Looked)| {
             let result = match looked {
@@ -141,9 +153,21 @@ impl Answer {
             };
             Row { name, reference, result }
         };
-        let rows = looked.into_iter().map(row).collect();
+        let mut rows: Vec<Row> = looked.into_iter().map(row).collect();
+        let mut message = format!("{} changed, {unchanged} unchanged, {} failed", count(changed, "secret"), failures.len());
+        for Undone { action, names, why } in undone {
+            let name = names.into_iter().collect::<Vec<_>>().join(", ");
+            let result = match &why {
+                Some(problem) => {
+                    failures.push(problem.code);
+                    format!("{action} failed: {problem}")
+                }
+                None => format!("{action} is to come"),
+            };
+            message.push_str(if why.is_some() { "; the program does not know of all" } else { "; the program will know later" });
+            rows.push(Row { name, reference: String::new(), result });
+        }
         let first = Code::ALL.iter().find(|(code, _)| failures.contains(code));
-        let message = format!("{} changed, {unchanged} unchanged, {} failed", count(changed, "secret"), failures.len());
         Self { code: first.map_or(0, |&(code, _)| code as u8), message, rows }
     }
 
@@ -263,12 +287,15 @@ mod tests {
     #[test]
     fn a_refresh_tells_what_changed_and_what_failed_and_ends_with_the_code_of_the_first() {
         let row = |name: &str, looked| (name.to_owned(), format!("file:/{name}"), looked);
-        let answer = Answer::of_refresh([
-            row("a", Looked::Changed),
-            row("b", Looked::Failed(Code::Unavailable, "connection refused".to_owned())),
-            row("c", Looked::Failed(Code::Denied, "permission denied (403)".to_owned())),
-            row("d", Looked::Unchanged),
-        ]);
+        let answer = Answer::of_refresh(
+            [
+                row("a", Looked::Changed),
+                row("b", Looked::Failed(Code::Unavailable, "connection refused".to_owned())),
+                row("c", Looked::Failed(Code::Denied, "permission denied (403)".to_owned())),
+                row("d", Looked::Unchanged),
+            ],
+            [],
+        );
         assert_eq!((answer.message.as_str(), answer.code), ("1 secret changed, 1 unchanged, 2 failed", 77));
         let lines = "\
 {\"code\":77,\"message\":\"1 secret changed, 1 unchanged, 2 failed\"}
@@ -278,7 +305,7 @@ mod tests {
 {\"name\":\"d\",\"reference\":\"file:/d\",\"result\":\"unchanged\"}
 ";
         assert_eq!((answer.lines().as_str(), Answer::read(lines)), (lines, Some(answer)));
-        assert_eq!(Answer::of_refresh([row("a", Looked::Unchanged)]).code, 0);
+        assert_eq!(Answer::of_refresh([row("a", Looked::Unchanged)], []).code, 0);
     }
 
     #[test]

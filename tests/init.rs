@@ -933,6 +933,7 @@ fn at_rest_nothing_wakes_us() {
 fn one_thread_and_little_memory() {
     let world = World::new();
     let secret = world.file("secret", vec![b'x'; 100_000]);
+    support::write_to_disk();
     for start in with_a_store(both_ways(&world)) {
         let mut running = start.listens().variable("TOKEN_FILE", &secret).shell("echo ready; read x").spawn();
         running.line("ready");

@@ -173,6 +173,29 @@ rotation:
 ";
 
 #[test]
+fn a_refresh_says_too_when_the_program_could_not_be_told() {
+    let world = World::new();
+    let a = world.file("a", "one");
+    let text = "files: [{ path: A, from: 'file:/W/a' }]\nrotation: { on_change: { exec: [sh, -c, 'test -e /W/well'] } }\n";
+    let mut running = configured(&world, text).program(["perl", "-e", TELLS]).spawn();
+    running.line("runs one");
+    let _ = agent(running.pid());
+    replace(&a, "two");
+    let refresh = || refresh(&world);
+    let failed = eventually("it has failed", || {
+        let output = refresh();
+        (output.status.code() == Some(71)).then(|| String::from_utf8(output.stdout).unwrap())
+    });
+    assert!(failed.contains("  exec failed: sh: it ended with 1\n") && failed.contains("; the program does not know of all\n"), "{failed}");
+    world.file("well", "");
+    let after = eventually("it is done", || {
+        let output = refresh();
+        (output.status.code() == Some(0)).then(|| String::from_utf8(output.stdout).unwrap())
+    });
+    assert!(after.ends_with("0 secrets changed, 1 unchanged, 0 failed\n"), "{after}");
+}
+
+#[test]
 fn what_was_refused_is_looked_at_again_when_it_changes_or_somebody_wants_it() {
     let world = World::new();
     let a = world.file("a", "one");

@@ -62,7 +62,7 @@ fn main() {
     for (server, _) in &missing {
         println!("{server} is missing: tests/run installs it");
     }
-    subject::write_to_disk();
+    support::write_to_disk();
     let mut targets = latency::compare(&scale);
     targets.extend(rotations::endure(&scale));
     if missing.is_empty() {

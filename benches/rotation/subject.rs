@@ -1,19 +1,14 @@
 //! A secret-init that watches, with a program that tells of each HUP.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use crate::measure::Memory;
-use crate::support::{Outcome, Running, Start, World, binary, children, eventually, is_ours};
+use crate::support::{Outcome, Running, Start, World, children, eventually, is_ours};
 
 /// Writes a line when it is there, and another for each HUP.
 const PROGRAM: [&str; 3] =
     ["perl", "-e", r#"$| = 1; $SIG{HUP} = sub { print "HUP\n" }; print "ready\n"; select undef, undef, undef, 1000 while 1"#];
-
-/// Pages of the binary that are still to be written would count as dirty memory.
-pub fn write_to_disk() {
-    File::open(binary()).and_then(|file| file.sync_all()).unwrap();
-}
 
 /// secret-init, which runs.
 pub struct Subject {

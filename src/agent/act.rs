@@ -12,6 +12,7 @@ use super::track::Tracked;
 use super::{Agent, Event, Running};
 use crate::audit::{Entry, Event as Audited};
 use crate::config::OnChange;
+use crate::control::Undone;
 use crate::handshake::{Ask, Starter, Stop, Then};
 use crate::metrics::Metrics;
 use crate::report::{self, Problem};
@@ -59,6 +60,10 @@ struct Action<'a> {
     names: BTreeSet<String>,
     /// Those that it is under way for.
     acting: BTreeSet<String>,
+    /// Those that it was given up for.
+    given_up: BTreeSet<String>,
+    /// Why it failed the last time.
+    last: Option<Problem>,
     is_busy: bool,
     /// Why it was not done, which has been told.
     told: Vec<Problem>,
@@ -92,6 +97,8 @@ impl<'a> Actions<'a> {
                     debounce: Debounce::new(edge),
                     names: BTreeSet::new(),
                     acting: BTreeSet::new(),
+                    given_up: BTreeSet::new(),
+                    last: None,
                     is_busy: false,
                     told: Vec::new(),
                     refused: None,
@@ -116,6 +123,20 @@ impl<'a> Actions<'a> {
     pub fn pending(&self) -> BTreeMap<String, BTreeSet<String>> {
         let names = |action: &Action| -> BTreeSet<String> { action.names.union(&action.acting).cloned().collect() };
         self.list.iter().map(|action| (action.key(), names(action))).filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    /// What is not done, or was not.
+    pub fn undone(&self) -> impl Iterator<Item = Undone> {
+        self.list.iter().filter(|action| action.is_undone()).map(|action| Undone {
+            action: action.what.word(),
+            names: action.names.iter().chain(&action.acting).chain(&action.given_up).cloned().collect(),
+            why: action.last.clone(),
+        })
+    }
+
+    /// Whether all that follows from what has changed was done, or has failed.
+    pub fn is_settled(&self) -> bool {
+        self.list.iter().all(|action| !action.is_undone() || action.last.is_some())
     }
 
     /// What the supervisor is to be asked for now.
@@ -244,6 +265,7 @@ impl<'a> Actions<'a> {
                 self.list[index].refused = None;
                 let names = std::mem::take(&mut self.list[index].acting);
                 self.audit(&names, "failed");
+                self.list[index].given_up.extend(names);
             }
         }
     }
@@ -334,6 +356,8 @@ impl<'a> Actions<'a> {
         let action = &mut self.list[index];
         action.refused = None;
         action.failures = 0;
+        action.last = None;
+        action.given_up.clear();
         let names = std::mem::take(&mut action.acting);
         let word = action.what.word();
         report::inform(|| format!("{}: changed; {word}", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
@@ -343,6 +367,7 @@ impl<'a> Actions<'a> {
     /// It was not done. Each reason is told once, until it is done.
     fn refused(&mut self, index: usize, problem: Problem) {
         let action = &mut self.list[index];
+        action.last = Some(problem.clone());
         if !action.told.contains(&problem) {
             action.told.push(problem.clone());
             report::warn_of(&[problem.about(format!("on_change: {}", action.what.word()))]);
@@ -366,6 +391,10 @@ impl Action<'_> {
     /// What it is known by to an agent after this one, which may have read another configuration.
     fn key(&self) -> String {
         format!("{:?}", self.what)
+    }
+
+    fn is_undone(&self) -> bool {
+        [&self.names, &self.acting, &self.given_up].iter().any(|names| !names.is_empty())
     }
 
     /// It is to be done later.

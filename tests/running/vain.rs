@@ -99,10 +99,10 @@ fn a_change_that_is_refused_gives_back_what_was_lent_for_it() {
     let mut watched = Watched::start(world, start, "one");
     has_lent("refused", 1, 1);
     store.put("bad");
-    has_lent("refused", 3, 1);
+    has_lent("refused", 2, 1);
     assert_eq!(watched.file().2, b"one");
     store.put("two");
     assert_eq!(watched.running.line("HUP"), "HUP 1 two");
-    has_lent("refused", 4, 2);
+    has_lent("refused", 3, 2);
     watched.ends(1);
 }

@@ -35,6 +35,11 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_secret-init"))
 }
 
+/// Has the binary on the disk: pages of it that are still to be written there would count as memory that its processes have written to.
+pub fn write_to_disk() {
+    fs::File::open(binary()).and_then(|file| file.sync_all()).unwrap();
+}
+
 /// A place in memory for one test, gone with it.
 pub struct World {
     pub path: PathBuf,

@@ -74,6 +74,7 @@ pub fn refresh(world: &World) -> Output {
 /// The memory that a process has written to, in KiB, also what it shares with a fork that has not.
 #[must_use]
 pub fn dirty_memory(process: i32) -> u64 {
+    super::write_to_disk();
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
     let fields = rollup.lines().filter_map(|line| line.strip_prefix("Private_Dirty:").or(line.strip_prefix("Shared_Dirty:")));
     fields.map(|field| field.trim().trim_end_matches(" kB").parse::<u64>().unwrap()).sum()
