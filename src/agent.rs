@@ -281,6 +281,7 @@ impl<'a> State<'a> {
             Event::Changed(changed) => self.changed(*changed, now),
             Event::Renewed(index, result) => {
                 self.is_dirty |= result.is_ok();
+                self.agent.renewed(index, &result);
                 self.tracked.renewed(index, result, now);
             }
             Event::Login(event) => self.logins.happened(&event, now),

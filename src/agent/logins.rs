@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-use super::track::Tracked;
+use super::track::{Tracked, deliveries};
 use super::{Agent, Event, Running};
 use crate::audit::{Entry, Event as Audited};
 use crate::report::{self, Problem};
@@ -209,6 +209,20 @@ impl Agent<'_> {
                 self.revoked(leases);
             }
         }
+    }
+
+    /// Writes down that a lease was to last longer.
+    pub(super) fn renewed(&self, index: usize, result: &Result<Term, Failure>) {
+        let watched = &self.rotation.watched[index];
+        let names: Vec<&str> = deliveries(self.plan, watched).map(|delivery| delivery.name.as_str()).collect();
+        self.audit.record(&Entry {
+            event: Audited::Renewed,
+            names: &names,
+            reference: Some(&watched.reference),
+            version: None,
+            outcome: result.as_ref().err().map_or("ok", |failure| failure.kind.word()),
+            fingerprint: None,
+        });
     }
 
     /// Writes down that leases were ended.

@@ -115,6 +115,9 @@ fn a_client_can_log_in_at_any_time_while_its_leases_come_and_go() {
     assert!(began.elapsed() > Duration::from_secs(18), "{users:?} in {:?}", began.elapsed());
     assert_eq!(made("client"), 3);
     watched.is_well();
+    let audit = std::fs::read_to_string(watched.world.path.join("audit")).unwrap();
+    let renewed = r#""event":"renewed","names":["A_FILE"],"reference":"vault:database/creds/client","store":"vault","outcome":"ok""#;
+    assert!(audit.matches(renewed).count() >= 3, "{audit}");
     assert_eq!(ends(watched), "");
 }
 
