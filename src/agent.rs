@@ -144,7 +144,13 @@ impl<'a> Agent<'a> {
                     report::warn_of(&watch.look());
                     state.touched(&paths);
                 }
-                Some(event) = state.running.next(), if !state.running.is_empty() => state.happened(event),
+                Some(event) = state.running.next(), if !state.running.is_empty() => {
+                    state.happened(event);
+                    // What is ready at the same moment is one thing to act upon.
+                    while let Some(Some(event)) = state.running.next().now_or_never() {
+                        state.happened(event);
+                    }
+                }
                 request = next_request(&mut control) => state.asked(request),
                 scrape = next_scrape(&mut scrapes) => scrape.answer(&state.metrics, &state.seen()),
                 // Something is due, which the next round begins.
