@@ -51,6 +51,19 @@ fn ends(running: Running) -> Outcome {
 
 // A password of a database.
 
+/// What the commands of a recipe find: secret-init, the clients, and the database.
+fn environment(recipe: &Recipe, postgres: &Postgres) -> String {
+    let paths =
+        [openbao::binary().parent().unwrap(), installed("clients", "python").parent().unwrap()].map(|path| path.display().to_string());
+    let (world, directory) = (recipe.path("").display().to_string(), directory(recipe));
+    format!(
+        "export PATH={world}:{}:$PATH SECRET_INIT_DIR={} PGHOST=127.0.0.1 PGPORT={}\n",
+        paths.join(":"),
+        directory.display(),
+        postgres.port
+    )
+}
+
 #[test]
 fn a_pool_of_connections_goes_on_with_the_new_password_of_its_database() {
     let (postgres, bao) = (Postgres::start(), OpenBao::plain());
@@ -64,14 +77,7 @@ fn a_pool_of_connections_goes_on_with_the_new_password_of_its_database() {
     let [start, rotate] = recipe.commands();
     recipe.put("token", &bao.token(&["app"]));
     let start = start.replace("http://127.0.0.1:8200", &bao.address).replace("secret-init --refresh", "exec secret-init --refresh");
-    let (world, port) = (recipe.path("").display().to_string(), postgres.port);
-    let path =
-        [openbao::binary().parent().unwrap(), installed("clients", "python").parent().unwrap()].map(|path| path.display().to_string());
-    let environment = format!(
-        "export PATH={world}:{}:$PATH SECRET_INIT_DIR={} PGHOST=127.0.0.1 PGPORT={port}\n",
-        path.join(":"),
-        directory(&recipe).display()
-    );
+    let (world, environment) = (recipe.path("").display().to_string(), environment(&recipe, &postgres));
     let mut running = recipe.begins(&format!("{environment}export PGAPPNAME=pool\n{start}"));
     running.line("ready");
     // Nobody is to say that nothing failed because nothing was asked: each connection has begun a query since then.
@@ -98,6 +104,84 @@ fn a_pool_of_connections_goes_on_with_the_new_password_of_its_database() {
     let outcome = ends(running);
     assert!(!outcome.stdout.contains("failed:"), "{outcome:?}");
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_pool_of_connections_goes_on_with_credentials_that_end() {
+    let (postgres, bao) = (Postgres::start(), OpenBao::plain());
+    let admin = |sql: &str| postgres.query(sql).unwrap();
+    admin("CREATE DATABASE app");
+    bao.database(&postgres);
+    let create = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
+    let role = json!({"db_name": "postgres", "creation_statements": create, "default_ttl": 5, "max_ttl": 10});
+    bao.succeeds("POST", "database/roles/app", &role);
+    bao.policy("app", "path \"database/creds/app\" { capabilities = [\"read\"] }");
+
+    let recipe = Recipe::of("Credentials that end", "myapp");
+    let [start] = recipe.commands();
+    let (plain, pool) = (Recipe::of("A database password", "myapp").read("app.py"), mentioned("ConnectionPool(\"service=app\""));
+    let program = plain.replace("ConnectionPool(\"dbname=app user=app\", kwargs=login, min_size=4)", &pool);
+    assert_ne!(program, plain);
+    recipe.put("app.py", &program);
+    recipe.put("token", &bao.token(&["app"]));
+    let start = start.replace("http://127.0.0.1:8200", &bao.address).replace("secret-init --config", "exec secret-init --config");
+    let start = start.replace("/run/secret-init", directory(&recipe).to_str().unwrap());
+    let mut running = recipe.begins(&format!("{}export PGAPPNAME=pool\n{start}", environment(&recipe, &postgres)));
+    running.line("ready");
+    let which = "FROM pg_stat_activity WHERE application_name = 'pool'";
+    let user = || admin(&format!("SELECT string_agg(DISTINCT usename, ' ') {which} AND usename IS NOT NULL"));
+    let first = user();
+    running.line("changed");
+    eventually("the first user is gone", || {
+        (admin(&format!("SELECT count(*) FROM pg_roles WHERE rolname = '{first}'")) == "0").then_some(())
+    });
+    let (second, now) = (user(), admin("SELECT clock_timestamp()"));
+    assert!(first.starts_with("v-") && !second.contains(&first), "{first}, then {second}");
+    eventually("each connection goes on", || (admin(&format!("SELECT count(*) {which} AND query_start > '{now}'")) == "4").then_some(()));
+    let outcome = ends(running);
+    assert!(!outcome.stdout.contains("failed:"), "{outcome:?}");
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""), "{}", outcome.stdout);
+}
+
+// A secret of AWS.
+
+/// A program that shows one of its files at HUP.
+const SHOWS: &str = r#"
+$| = 1;
+sub show { open my $file, "<", "$ENV{SECRET_INIT_DIR}/pg_service.conf" or die; print "has ", join(" ", map { chomp; $_ } <$file>), "\n" }
+$SIG{HUP} = \&show;
+show;
+select undef, undef, undef, 1000 while 1;
+"#;
+
+#[test]
+fn a_rotation_of_aws_reaches_the_program_when_its_version_is_the_current_one_and_not_before() {
+    let aws = MiniStack::start(true);
+    let value = |password: &str| json!({"username": "app", "password": password}).to_string();
+    let shown = |password: &str| format!("has [app] dbname=app user=app password={password}");
+    aws.create_secret("app/database", &value("one"));
+    let recipe = Recipe::of("A rotation of AWS", "myapp");
+    let start = aws.told(recipe.secret_init(), &Keys::root()).directory(directory(&recipe));
+    let start = start.flag("--config").flag(recipe.path("secret-init.yaml")).program(["perl", "-e", SHOWS]);
+    let mut running = start.spawn();
+    assert_eq!(running.line("has "), shown("one"));
+
+    let current = aws.call("secretsmanager.GetSecretValue", &json!({"SecretId": "app/database"}))["VersionId"].clone();
+    let pending = json!({"SecretId": "app/database", "SecretString": value("two"), "VersionStages": ["AWSPENDING"]});
+    let pending = aws.call("secretsmanager.PutSecretValue", &pending)["VersionId"].clone();
+    let said = refresh(&recipe).succeeds();
+    assert!(said.ends_with("\n0 secrets changed, 1 unchanged, 0 failed\n"), "{said}");
+    assert!(fs::read_to_string(directory(&recipe).join("pg_service.conf")).unwrap().ends_with("\npassword=one\n"));
+
+    let moved =
+        json!({"SecretId": "app/database", "VersionStage": "AWSCURRENT", "MoveToVersionId": pending, "RemoveFromVersionId": current});
+    aws.call("secretsmanager.UpdateSecretVersionStage", &moved);
+    let said = refresh(&recipe).succeeds();
+    assert!(said.ends_with("\n1 secret changed, 0 unchanged, 0 failed\n"), "{said}");
+    assert_eq!(running.line("has "), shown("two"));
+    let outcome = ends(running);
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (128 + libc::SIGTERM, ""));
+    assert_eq!(outcome.stdout, format!("{}\n{}\n", shown("one"), shown("two")));
 }
 
 // A certificate of nginx.
