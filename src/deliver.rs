@@ -39,7 +39,10 @@ pub struct Delivered {
 
 /// Where the files of a plan go, opened and checked before anything is fetched, and who they belong to. It is needed for as long as they may change.
 pub struct Place {
+    /// None when the plan has no files.
     directory: Option<Directory>,
+    /// For the socket by which `health` and `refresh` ask, when there are no files beside it. It is ours alone, and the program knows nothing of it.
+    for_control: Option<Directory>,
     /// In the order of the plan's deliveries; none is our own user.
     owners: Vec<Option<Ownership>>,
 }
@@ -61,15 +64,16 @@ impl Place {
                 Err(problem) => problems.push(problem),
             }
         }
-        if directory.is_none() && problems.is_empty() && plan.rotation.is_some() && arguments.command.stays() {
-            // For the socket by which `health` and `refresh` ask. A program without files does not fail for want of it.
-            directory = Directory::open(&arguments.options, account, false, plan.in_kubernetes).ok();
-        }
         if !problems.is_empty() {
             return Err(Failure { problems, summary: consequence(arguments.command).to_owned() });
         }
-        report::warn_of(directory.as_ref().map_or(&[], |directory| directory.warning.as_slice()));
-        Ok(Self { directory, owners })
+        let mut for_control = None;
+        if directory.is_none() && plan.rotation.is_some() && arguments.command.stays() {
+            // A program without files does not fail for want of it.
+            for_control = Directory::open(&arguments.options, account, false, plan.in_kubernetes).ok();
+        }
+        report::warn_of(directory.as_ref().or(for_control.as_ref()).map_or(&[], |directory| directory.warning.as_slice()));
+        Ok(Self { directory, for_control, owners })
     }
 
     /// Says what [`Place::open`] would say of the owners, and touches nothing. The directory itself is not looked at.
@@ -91,10 +95,10 @@ impl Place {
         self.directory.as_ref().map(|directory| directory.path.as_path())
     }
 
-    /// Locks the directory as long as a copy of it is open somewhere.
+    /// The directory of the files, or that for the socket alone: it is locked as long as a copy of this is open somewhere.
     #[must_use]
     pub fn lock(&self) -> Option<&OwnedFd> {
-        self.directory.as_ref().map(Directory::lock)
+        self.directory.as_ref().or(self.for_control.as_ref()).map(Directory::lock)
     }
 
     /// Makes the files this process's alone to replace, for as long as a copy of the [lock](Self::lock) is open: a start beside it, a probe for example, leaves those that

@@ -10,8 +10,9 @@ use std::sync::atomic::AtomicBool;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use crate::cli;
+use crate::cli::{self, Command};
 use crate::deliver::Delivered;
+use crate::plan::consequence;
 use crate::report::{Code, Failure, Problem, os_error, printable};
 use crate::sys::descriptor;
 use crate::sys::signal::{self, Mask, Signal};
@@ -88,12 +89,14 @@ impl Program {
     }
 
     /// A directory above that of the secrets may be closed for the program's user.
-    fn check_directory(&self, account: &Account) -> Result<(), Problem> {
+    fn check_directory(&self, account: &Account) -> Result<(), Failure> {
         let Some(directory) = &self.directory else { return Ok(()) };
         access(directory, AccessFlags::X_OK).map_err(|errno| {
             let cause = format!("the program cannot reach its secrets as uid {}: {}", account.uid, errno.desc().to_lowercase());
             let path = printable(directory.as_os_str().as_encoded_bytes());
-            Problem::new(Code::CannotWrite, cause).about(path).hint("each folder above it needs the permission x for that user")
+            let problem =
+                Problem::new(Code::CannotWrite, cause).about(path).hint("each folder above it needs the permission x for that user");
+            Failure { problems: vec![problem], summary: consequence(Command::Supervise).to_owned() }
         })
     }
 

@@ -160,6 +160,16 @@ fn a_directory_of_another_user_is_named() {
 }
 
 #[test]
+fn a_folder_that_is_closed_for_the_user_of_the_program_is_told() {
+    let world = World::new();
+    let path = world.directory().display().to_string();
+    set_mode(&world.path, 0o700);
+    let start = world.secret_init().directory(&path).flag("--user=4242:4343").variable("T_A_FILE", "literal:x").shell("echo started");
+    let cause = format!("{path}: the program cannot reach its secrets as uid 4242: permission denied");
+    start.finishes().fails(73, &[&cause, "hint: each folder above it needs the permission x for that user", NOT_STARTED]);
+}
+
+#[test]
 fn a_directory_that_others_can_write_to_is_taken_with_a_warning() {
     let world = World::new();
     let path = world.directory();

@@ -27,7 +27,8 @@ use support::files::{Small, mode_of, names_in, set_mode};
 use support::servers::faults::{self, Faults};
 use support::servers::prometheus::Prometheus;
 use support::servers::{curl, free_port};
-use support::{Outcome, Start, World};
+use support::watched::{on_one_stream, replace};
+use support::{Outcome, Start, World, eventually};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
@@ -241,6 +242,26 @@ fn the_directory_is_found_as_the_start_found_it() {
     let _agent = Agent::start(&world.directory(), well);
     let start = world.secret_init().variable("SECRET_INIT_DIR", world.directory()).flag("health");
     says(&start.finishes(), 0, "healthy: 2 secrets\n");
+}
+
+/// A variable that is watched, and no file: the directory is there for the socket alone.
+fn variable(world: &World) -> Start {
+    let secret = world.file("a", "one");
+    world.secret_init().flag("--on-change=restart").variable("A", format!("${{file:{}}}", secret.display()))
+}
+
+#[test]
+fn the_socket_of_watched_variables_is_nothing_to_the_program_whoever_it_is() {
+    let world = World::new();
+    let start = variable(&world).flag("--user=4242:4343").shell("echo runs $A as $(id -u) in ${SECRET_INIT_DIR-nothing}; exec sleep 9999");
+    let mut running = on_one_stream(start.clone().directory(world.directory())).spawn();
+    running.line("runs one as 4242 in nothing");
+    eventually("the agent can be asked", || (asks(&world, "health").finishes().code() == 0).then_some(()));
+    assert_eq!((mode_of(world.directory()), names_in(world.directory())), (0o700, vec![NAME.to_owned()]));
+    replace(&world.path.join("a"), "two");
+    running.line("runs two as 4242 in nothing");
+    // Where nobody named a directory.
+    on_one_stream(start).as_pid_1().spawn().line("runs two as 4242 in nothing");
 }
 
 // Who may ask, and what is in the way.
