@@ -70,7 +70,10 @@ impl Place {
         let mut for_control = None;
         if directory.is_none() && plan.rotation.is_some() && arguments.command.stays() {
             // A program without files does not fail for want of it.
-            for_control = Directory::open(&arguments.options, account, false, plan.in_kubernetes).ok();
+            match Directory::open(&arguments.options, account, false, plan.in_kubernetes) {
+                Ok(opened) => for_control = Some(opened),
+                Err(problem) => report::warn_of(&[nobody_can_ask(problem)]),
+            }
         }
         report::warn_of(directory.as_ref().or(for_control.as_ref()).map_or(&[], |directory| directory.warning.as_slice()));
         Ok(Self { directory, for_control, owners })
@@ -187,6 +190,12 @@ impl Place {
             nix::sys::stat::fstatat(directory, file.path.as_str(), AtFlags::empty()).ok()?;
         (SFlag::from_bits_truncate(st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(Ownership { uid, gid })
     }
+}
+
+/// What is told when no socket can be had: else `health` and `refresh` could only say that nobody answers.
+fn nobody_can_ask(mut problem: Problem) -> Problem {
+    problem.cause = format!("health and refresh cannot ask: {}", problem.cause);
+    problem
 }
 
 /// Who each file will belong to, and what is wrong with those that are named.

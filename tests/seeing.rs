@@ -23,7 +23,7 @@ use secret_init::report::{Code, Problem};
 use secret_init::store::{self, FailureKind, Fetched, Traffic};
 use serde_json::{Value, json};
 use support::canary::Canary;
-use support::files::{Small, mode_of, names_in, set_mode};
+use support::files::{Small, after, mode_of, names_in, set_mode};
 use support::servers::faults::{self, Faults};
 use support::servers::prometheus::Prometheus;
 use support::servers::{curl, free_port};
@@ -262,6 +262,21 @@ fn the_socket_of_watched_variables_is_nothing_to_the_program_whoever_it_is() {
     running.line("runs two as 4242 in nothing");
     // Where nobody named a directory.
     on_one_stream(start).as_pid_1().spawn().line("runs two as 4242 in nothing");
+}
+
+#[test]
+fn where_no_socket_can_be_had_that_is_told_once_and_the_program_runs() {
+    let world = World::new();
+    let start = after(variable(&world), "mount -o bind,ro /run /run && mount -o bind,ro /dev/shm /dev/shm");
+    let outcome = start.shell("echo runs $A; test ! -e /run/secret-init").finishes();
+    let warning = "secret-init: warning: /run/secret-init: health and refresh cannot ask: ";
+    let (first, hint) = outcome.stderr.split_once('\n').unwrap();
+    assert!(first.starts_with(warning) && first.contains("; nor in /dev/shm: cannot be made: read-only file system"), "{first}");
+    assert!(
+        hint.starts_with("secret-init: hint: mount a tmpfs: docker run --tmpfs /run/secret-init:") && hint.lines().count() == 1,
+        "{hint}"
+    );
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "runs one\n"));
 }
 
 // Who may ask, and what is in the way.
