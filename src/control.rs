@@ -5,6 +5,7 @@ mod client;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -14,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::health::Seen;
@@ -28,6 +29,8 @@ pub const NAME: &str = ".control";
 
 /// A question is no longer.
 const LONGEST: usize = 64;
+/// As many may wait for a refresh, which takes as long as the stores do. They keep nobody from asking how it is.
+const WAITING: usize = 16;
 
 /// The agent's side.
 pub struct Control {
@@ -200,7 +203,8 @@ impl Control {
         let socket = make(&directory).map_err(|errno| failed(errno.into()))?;
         let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
         let made = identity(&directory);
-        Ok(Self { directory, made, questions: Questions::of(listener, serve) })
+        let waiting = Arc::new(Semaphore::new(WAITING));
+        Ok(Self { directory, made, questions: Questions::of(listener, move |stream, agent| serve(stream, agent, Arc::clone(&waiting))) })
     }
 
     /// The next question. Nothing is lost when it is not waited for to the end.
@@ -241,23 +245,40 @@ fn identity(directory: &OwnedFd) -> Option<(u64, u64)> {
 }
 
 /// One question and its answer; then the connection is closed.
-async fn serve(mut stream: UnixStream, agent: mpsc::Sender<Request>) {
+async fn serve(mut stream: UnixStream, agent: mpsc::Sender<Request>, waiting: Arc<Semaphore>) {
     // Also of whom nothing is taken: what is closed with something unread is reset, and the answer may be lost by it.
     let Ok(Ok(question)) = timeout(PATIENCE, read_line(&mut stream)).await else { return };
     let is_trusted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
-    let answer = match Kind::ALL.into_iter().find(|kind| question == kind.word().as_bytes()) {
+    let refusal = match Kind::ALL.into_iter().find(|kind| question == kind.word().as_bytes()) {
         _ if !is_trusted => Answer::new(Code::Denied, "only root and the user of secret-init may ask"),
         None => Answer::new(Code::Usage, "health and refresh are known"),
-        Some(kind) => {
-            let (reply, answer) = oneshot::channel();
-            if agent.send(Request { kind, reply }).await.is_err() {
+        Some(Kind::Health) => return relay(stream, agent, Kind::Health).await,
+        Some(Kind::Refresh) => match waiting.try_acquire_owned() {
+            Ok(place) => {
+                // The place among those who are served is another's from here on.
+                tokio::spawn(async move {
+                    relay(stream, agent, Kind::Refresh).await;
+                    drop(place);
+                });
                 return;
             }
-            // How long it takes depends on the stores, and who asks can go away.
-            let Ok(answer) = answer.await else { return };
-            answer
-        }
+            Err(_) => Answer::new(Code::Unavailable, format!("{WAITING} others wait for a refresh already")),
+        },
     };
+    say(stream, &refusal).await;
+}
+
+/// Has the agent answer, which takes as long as it takes.
+async fn relay(stream: UnixStream, agent: mpsc::Sender<Request>, kind: Kind) {
+    let (reply, answer) = oneshot::channel();
+    if agent.send(Request { kind, reply }).await.is_ok()
+        && let Ok(answer) = answer.await
+    {
+        say(stream, &answer).await;
+    }
+}
+
+async fn say(mut stream: UnixStream, answer: &Answer) {
     let _ = timeout(PATIENCE, async {
         stream.write_all(answer.lines().as_bytes()).await?;
         stream.shutdown().await

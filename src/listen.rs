@@ -1,19 +1,22 @@
 //! What others ask the agent over a socket: a few at a time, each with an end, so that nobody who is slow, silent or many keeps it from its work.
 
+use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until};
 
-/// As many connections are served at a time. The others wait, in the kernel.
-pub const AT_ONCE: usize = 16;
+/// As many connections are served at a time.
+const AT_ONCE: usize = 16;
 /// How long one may take to say what it wants, and to take its answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may when others wait for its place, in the kernel.
+const LEAST: Duration = Duration::from_millis(20);
 
 /// A socket that connections come from.
 pub trait Listener: Send + 'static {
@@ -78,18 +81,21 @@ where
     L: Listener + Sync,
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match poll_fn(|context| listener.poll(context)).await {
-            Ok(stream) => {
-                let talk = serve(stream, queue.clone());
-                tokio::spawn(async move {
-                    talk.await;
-                    drop(place);
-                });
-            }
-            // No descriptor is left, say: some time later there may be one.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+    let mut served: VecDeque<(Instant, AbortHandle)> = VecDeque::with_capacity(AT_ONCE);
+    loop {
+        // No descriptor is left, say: some time later there may be one.
+        let Ok(stream) = poll_fn(|context| listener.poll(context)).await else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        served.retain(|(_, talk)| !talk.is_finished());
+        // Who has been there the longest says nothing, or does not take what it asked for: what asks and listens is gone by then.
+        if served.len() == AT_ONCE
+            && let Some((since, oldest)) = served.pop_front()
+        {
+            sleep_until(since + LEAST).await;
+            oldest.abort();
         }
+        served.push_back((Instant::now(), tokio::spawn(serve(stream, queue.clone())).abort_handle()));
     }
 }

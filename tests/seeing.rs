@@ -12,12 +12,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use secret_init::control::{Answer, Control, Kind, Looked, NAME};
 use secret_init::health::{Clock, Seen, State};
+use secret_init::listen::PATIENCE;
 use secret_init::metrics::{Metrics, Rotation, Scrapes};
 use secret_init::report::{Code, Problem};
 use secret_init::store::{self, FailureKind, Fetched, Traffic};
@@ -330,17 +332,53 @@ fn what_is_no_question_gets_no_answer_and_harms_nobody() {
 fn those_who_say_nothing_keep_nobody_from_asking() {
     let world = World::new();
     let agent = Agent::start(&world.directory(), well);
-    let _silent: Vec<UnixStream> = (0..15).map(|_| UnixStream::connect(world.directory().join(NAME)).unwrap()).collect();
-    says(&asks(&world, "health").finishes(), 0, "healthy: 2 secrets\n");
-    // More than are served at a time, until the first are given up.
-    let _slow: Vec<TcpStream> = (0..20)
+    let _silent: Vec<UnixStream> = (0..300).map(|_| UnixStream::connect(world.directory().join(NAME)).unwrap()).collect();
+    let _slow: Vec<TcpStream> = (0..300)
         .map(|_| {
             let mut stream = TcpStream::connect(agent.metrics).unwrap();
             stream.write_all(b"GET /").unwrap();
             stream
         })
         .collect();
+    // One would have to wait for the patience with one of them, at least.
+    let started = Instant::now();
     assert_eq!(agent.curl("/livez", &[]), (200, "alive\n".to_owned()));
+    says(&asks(&world, "health").finishes(), 0, "healthy: 2 secrets\n");
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
+#[test]
+fn many_who_ask_at_once_are_all_answered() {
+    let world = World::new();
+    let _agent = Agent::start(&world.directory(), well);
+    let asking: Vec<_> = (0..40).map(|_| asks(&world, "health").spawn()).collect();
+    for running in asking {
+        says(&running.finishes(), 0, "healthy: 2 secrets\n");
+    }
+}
+
+#[test]
+fn those_who_wait_for_a_refresh_by_a_store_that_hangs_keep_nobody_from_asking_how_it_is() {
+    let (world, looks) = (World::new(), AtomicU32::new(0));
+    let server = Faults::start(move |_, _| match looks.fetch_add(1, Ordering::Relaxed) {
+        0 => faults::Answer::json(&json!({"data": {"data": {"k": "v"}, "metadata": {"version": 1}}})),
+        _ => faults::Answer::silence(),
+    });
+    let start = world.secret_init().directory(world.directory()).flag("--watch").variable("A_FILE", "vault:secret/data/app#k");
+    let start = start.variable("VAULT_ADDR", &server.address).variable("VAULT_TOKEN", "t0ken");
+    let mut running = start.shell("echo runs; exec sleep 9999").spawn();
+    running.line("runs");
+    let connect = || eventually("the agent can be asked", || UnixStream::connect(world.directory().join(NAME)).ok());
+    let _waiting: Vec<UnixStream> = (0..16)
+        .map(|_| {
+            let mut stream = connect();
+            stream.write_all(b"refresh\n").unwrap();
+            stream
+        })
+        .collect();
+    says(&asks(&world, "health").finishes(), 0, "healthy: 1 secret\n");
+    says(&asks(&world, "refresh").finishes(), 69, "16 others wait for a refresh already\n");
+    says(&asks(&world, "health").finishes(), 0, "healthy: 1 secret\n");
 }
 
 #[test]
