@@ -12,6 +12,7 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC};
 use super::files;
 use crate::cli::Options;
 use crate::report::{Code, Problem, printable};
+use crate::sys::descriptor;
 use crate::sys::lock;
 use crate::user::Account;
 
@@ -273,15 +274,15 @@ pub fn list<T>(directory: impl AsFd, meaning: impl Fn(&str) -> Option<T>) -> Vec
 /// Takes every name in a directory, and keeps none: there may be thousands. One that is removed meanwhile does no harm.
 pub fn each(directory: impl AsFd, mut take: impl FnMut(&str)) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut listing) = nix::dir::Dir::openat(directory, ".", flags, Mode::empty()) else { return };
-    for entry in listing.iter().flatten() {
-        if let Ok(name) = entry.file_name().to_str()
+    let Ok(listing) = nix::fcntl::openat(directory, ".", flags, Mode::empty()) else { return };
+    descriptor::each_name(&listing, |name| {
+        if let Ok(name) = name.to_str()
             && name != "."
             && name != ".."
         {
             take(name);
         }
-    }
+    });
 }
 
 impl AsFd for Directory {

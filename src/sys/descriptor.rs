@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
@@ -69,6 +70,27 @@ pub fn receive(socket: &OwnedFd) -> Result<Option<Message>, Errno> {
 pub fn readable(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` has the same number, and keeps it open, as long as it lives; it lives in the `AsyncFd`.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
+
+/// Takes every name in a directory that was just opened, `.` and `..` too, as far as it can be read. Unlike readdir(3) it holds no more of thousands of names than of a few.
+pub fn each_name(directory: &OwnedFd, mut take: impl FnMut(&CStr)) {
+    // Of a `struct linux_dirent64`, see getdents64(2): where its length stands, and its name.
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+    let mut buffer = [0_u8; 4096];
+    loop {
+        // SAFETY: the kernel writes no more than the buffer holds.
+        let read = unsafe { libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+        let Some(mut entries) = usize::try_from(read).ok().filter(|&read| read > 0).and_then(|read| buffer.get(..read)) else { return };
+        while let Some(&[low, high]) = entries.get(LENGTH..NAME - 1) {
+            let length = usize::from(u16::from_ne_bytes([low, high]));
+            let Some((entry, rest)) = entries.split_at_checked(length).filter(|_| length > NAME) else { return };
+            if let Ok(name) = CStr::from_bytes_until_nul(&entry[NAME..]) {
+                take(name);
+            }
+            entries = rest;
+        }
+    }
 }
 
 fn is_open(number: RawFd) -> bool {
