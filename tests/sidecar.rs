@@ -187,7 +187,8 @@ fn a_program_that_comes_later_or_not_at_all_finds_the_new_file_and_that_is_told_
     for content in ["second", "third"] {
         replace(&pod.source, content);
         eventually("the file is new", || (fs::read_to_string(pod.file()).unwrap() == content).then_some(()));
-        assert_eq!(pod.asks("refresh").finishes().code(), 0);
+        let refresh = pod.asks("refresh").finishes();
+        assert!(refresh.code() == 71 && refresh.stdout.contains("  signal failed: "), "{refresh:?}");
     }
     let stderr = ends(sidecar);
     let expected = format!("secret-init: warning: on_change: signal: {}: no process has this name\n", pod.name());
@@ -226,7 +227,8 @@ fn as_pid_1_of_its_own_namespace_it_says_that_it_does_not_see_the_program() {
     let running = starts(&pod, &pod.sidecar().flag("--process").flag(pod.name()).as_pid_1());
     replace(&pod.source, "second");
     eventually("the file is new", || (fs::read_to_string(pod.file()).unwrap() == "second").then_some(()));
-    assert_eq!(pod.asks("refresh").finishes().code(), 0);
+    let refresh = pod.asks("refresh").finishes();
+    assert!(refresh.code() == 71 && refresh.stdout.contains("  signal failed: "), "{refresh:?}");
     send(running.pid_1(), libc::SIGTERM);
     let outcome = running.finishes();
     assert!(outcome.code() == 0 && outcome.stderr.contains("no process has this name"), "{outcome:?}");
@@ -244,7 +246,8 @@ fn a_process_of_another_user_is_not_told_and_both_users_are_named() {
     let sidecar = starts(&pod, &pod.sidecar().as_user(1000).flag("--process").flag(pod.name()));
     replace(&pod.source, "second");
     eventually("the file is new", || (fs::read_to_string(pod.file()).unwrap() == "second").then_some(()));
-    assert_eq!(pod.asks("refresh").finishes().code(), 0);
+    let refresh = pod.asks("refresh").finishes();
+    assert!(refresh.code() == 78 && refresh.stdout.contains("  signal failed: "), "{refresh:?}");
     let stderr = ends(sidecar);
     let name = pod.name();
     let cause =
