@@ -113,7 +113,7 @@ impl Children for Container<'_> {
     }
 
     fn take_over(&self, start: &Start, memory: OwnedFd, code: u8) -> Result<Infallible, Failure> {
-        report::warn_of(&[agent::died(code)]);
+        report::warn_of(agent::died(code).as_slice());
         self.go_on_watching(start, memory).map_err(agent::unwatched)
     }
 }

@@ -24,7 +24,8 @@ pub fn end_with_the_supervisor() {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
 }
 
-/// When memory runs out this process is to go, and not the program nor PID 1. To be called before it has fetched anything.
+/// When memory runs out this process is to go, and not the program nor PID 1. To be called before it has fetched anything: of a user who is not root the environment shows
+/// for some microseconds, as it did when the container began, and there is no program yet that could look.
 pub fn prefer_to_be_killed() {
     if let Ok(score) = Score::open() {
         score.be_first();
@@ -71,19 +72,16 @@ pub fn unseal(sealed: &OwnedFd) -> Result<Delivered, Failure> {
     Ok(Delivered { environment, directory })
 }
 
-/// What a new agent says first.
+/// What a new agent says of the one before it, by its exit code. One that failed has said why itself.
 #[must_use]
-pub fn died(code: u8) -> Problem {
+pub fn died(code: u8) -> Option<Problem> {
+    let cause = format!("the process that watches ended (exit code {code}); another takes its place, and the program goes on");
     let hint = if code == Signal::KILL.exit_code() {
         "was it for lack of memory? see the container's memory limit"
     } else {
         "if that comes again, please report it"
     };
-    Problem::new(
-        Code::System,
-        format!("the process that watches ended (exit code {code}); another takes its place, and the program goes on"),
-    )
-    .hint(hint)
+    (code > 128).then(|| Problem::new(Code::System, cause).hint(hint))
 }
 
 /// Of a failure of a new agent: what comes of it.

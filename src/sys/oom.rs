@@ -20,7 +20,8 @@ pub struct Score {
 }
 
 impl Score {
-    /// Opens that of this process. Who is not root shows its memory for some microseconds meanwhile: nothing may be in it that others of the same user are not to see.
+    /// Opens that of this process. Who is not root shows its memory to others of its user for some microseconds meanwhile: it is to be called
+    /// when nothing is in it, or nobody is there.
     ///
     /// # Errors
     ///
