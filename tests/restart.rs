@@ -175,6 +175,29 @@ select undef, undef, undef, 0.05 while 1;
 }
 
 #[test]
+fn a_restart_that_is_called_off_kills_nobody_who_lives_on() {
+    const BUSY: &str = r#"
+$| = 1;
+$SIG{TERM} = sub { print "asked\n" };
+$SIG{INT} = sub { print "interrupted\n" };
+$SIG{USR1} = sub { exit 42 };
+print "runs $ENV{A}\n";
+select undef, undef, undef, 0.05 while 1;
+"#;
+    let world = World::new();
+    let mut running = runs(&by_configuration(&world, "grace: 1s").program(["perl", "-e", BUSY]));
+    let asked = Instant::now();
+    replace(&world.path.join("a"), "two");
+    running.line("asked");
+    running.signal(libc::SIGINT);
+    running.line("interrupted");
+    eventually("the grace is over", || (asked.elapsed() > Duration::from_secs(5)).then_some(()));
+    running.signal(libc::SIGUSR1);
+    let outcome = running.finishes();
+    assert_eq!((outcome.code(), outcome.stdout.matches("runs").count()), (42, 1), "{}", outcome.stdout);
+}
+
+#[test]
 fn an_end_that_a_change_asked_for_is_not_taken_back_by_a_restart_that_comes_later() {
     const SLOW: &str = r#"
 $| = 1;

@@ -152,7 +152,10 @@ impl<'a> Running<'a> {
         }
         // Who ends the container means it, also while the program is being started again. A program may live on after INT or QUIT.
         if self.ends_a_start().contains(signal) {
-            self.then = None;
+            if self.then.take().is_some() && signal != Signal::TERM {
+                // One that lives on is not killed for a start that does not come.
+                self.kill_at = Deadline::NEVER;
+            }
             self.is_to_end |= signal == Signal::TERM;
         }
         self.forward(signal);
