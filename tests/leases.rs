@@ -246,9 +246,9 @@ fn a_static_role_tells_when_its_password_is_changed_next_and_is_the_same_until_t
             None
         }
         Ok(Fetched::New { content, .. }) => Some(content),
-        // In the last second there is none.
+        // In the last second there is none, and while it is changed the server may fail.
         Err(failure) => {
-            assert_eq!(failure.retry_after(), Some(Duration::from_secs(1)), "{failure:?}");
+            assert!(failure.is_temporary(), "{failure:?}");
             None
         }
     });
