@@ -73,6 +73,11 @@ impl<'a> Running<'a> {
         for signal in std::mem::take(&mut self.held).iter() {
             self.pass_on(signal);
         }
+        self.tell_of_the_program();
+    }
+
+    /// An agent that has asked for another start acts on nothing until it knows that the program runs.
+    fn tell_of_the_program(&mut self) {
         if let Some(agent) = &mut self.agent {
             agent.tell(Told::Program(self.program));
         }
@@ -152,9 +157,12 @@ impl<'a> Running<'a> {
         }
         // Who ends the container means it, also while the program is being started again. A program may live on after INT or QUIT.
         if self.ends_a_start().contains(signal) {
-            if self.then.take().is_some() && signal != Signal::TERM {
-                // One that lives on is not killed for a start that does not come.
-                self.kill_at = Deadline::NEVER;
+            if self.then.take().is_some() {
+                // One that lives on is not killed for a start that does not come, and is to hear of what else changes.
+                if signal != Signal::TERM {
+                    self.kill_at = Deadline::NEVER;
+                }
+                self.tell_of_the_program();
             }
             self.is_to_end |= signal == Signal::TERM;
         }
@@ -173,7 +181,7 @@ impl<'a> Running<'a> {
                 Ask::Signal(signal, program) if self.then.is_none() && program == self.program => signal::send(self.target(), signal),
                 Ask::Stop(stop, then) if !self.is_to_end => self.stop(stop, then),
                 // The program goes on as it is, and is to hear of what else changes.
-                Ask::Stop(..) => self.agent.iter_mut().for_each(|agent| agent.tell(Told::Program(self.program))),
+                Ask::Stop(..) => self.tell_of_the_program(),
                 Ask::Signal(..) => {}
             }
         }
